@@ -1,0 +1,55 @@
+# One command each: `make demo` (the main job), `make test`; both set up .venv by themselves.
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml CMakeLists.txt Makefile $(shell find native -type f -not -path 'native/tests/*' 2>/dev/null)
+
+ifeq ($(origin CAROUSEL_DATA), undefined)
+ifneq ($(wildcard ../shared/data),)
+export CAROUSEL_DATA := $(abspath ../shared/data)
+endif
+endif
+
+.PHONY: setup demo test test-native lint bench docs clean
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: $(SOURCES)
+	@command -v $(PYTHON) >/dev/null || { echo "carousel: no $(PYTHON) found; install Python 3.11 or newer, or say PYTHON=..." >&2; exit 1; }
+	@command -v "$${CXX:-c++}" >/dev/null || { echo "carousel: no C++ compiler found; install one (for example 'apt-get install g++') or name it in CXX." >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[train,dev]'
+	@touch $@
+
+demo: setup
+	$(BIN)/carousel demo --out demo
+
+test: setup lint test-native
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/clang-format --dry-run --Werror $$(find native -name '*.cpp' -o -name '*.h')
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# The C++ core's own tests, under AddressSanitizer and UndefinedBehaviorSanitizer.
+test-native: setup
+	PATH="$(abspath $(BIN)):$$PATH" cmake -S . -B build/sanitize -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	  -DCAROUSEL_PYTHON=OFF -DCAROUSEL_TESTS=ON -DCAROUSEL_SANITIZE=ON
+	PATH="$(abspath $(BIN)):$$PATH" cmake --build build/sanitize
+	PATH="$(abspath $(BIN)):$$PATH" ctest --test-dir build/sanitize --output-on-failure
+
+# Slow accuracy and speed runs; results go to benchmarks/results/.
+bench: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[train,bench,dev]'
+	$(BIN)/carousel bench layer
+	$(BIN)/carousel bench ragged
+	$(BIN)/carousel bench variants
+	$(BIN)/python benchmarks/accuracy_m4.py
+
+clean:
+	rm -rf build $(VENV) demo
