@@ -1,0 +1,72 @@
+"""Carousel: LSTMs made practical.
+
+The public names load on first use, so that `import carousel` brings in neither torch nor a table library.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from carousel.cell import CellSpec
+    from carousel.errors import CarouselError, DataError, MissingExtra, ModelFileError, NotSupported
+    from carousel.estimators import Forecaster
+    from carousel.lstm import LSTM, LSTMCell
+    from carousel.ragged import Ragged
+    from carousel.train import TrainConfig
+
+    __version__: str
+
+__all__ = [
+    "LSTM",
+    "CarouselError",
+    "CellSpec",
+    "DataError",
+    "Forecaster",
+    "LSTMCell",
+    "MissingExtra",
+    "ModelFileError",
+    "NotSupported",
+    "Ragged",
+    "TrainConfig",
+    "__version__",
+]
+
+_HOME = {
+    "LSTM": "lstm",
+    "LSTMCell": "lstm",
+    "CellSpec": "cell",
+    "Ragged": "ragged",
+    "Forecaster": "estimators",
+    "TrainConfig": "train",
+} | dict.fromkeys(("CarouselError", "DataError", "MissingExtra", "ModelFileError", "NotSupported"), "errors")
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("carousel-lstm")
+    elif name in _HOME:
+        value = getattr(_load(name), name)
+    else:
+        raise AttributeError(f"module 'carousel' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def _load(name: str) -> Any:
+    """The module of a public name; one that needs what is not installed says which extra brings it."""
+    try:
+        return importlib.import_module(f"carousel.{_HOME[name]}")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == "carousel":
+            raise
+        from carousel.errors import MissingExtra
+
+        raise MissingExtra(error.name, "train", f"carousel.{name}") from error
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
