@@ -65,5 +65,3 @@ def _masks(spec: CellSpec, call: Call, d: int, sequence: Tensor, t: Tensor) -> M
     return Masks(
         (1 - drawn["recurrent_dropout"]) / (1 - spec.recurrent_dropout), drawn["zoneout_c"], drawn["zoneout_h"]
     )
-
-

@@ -1,0 +1,1 @@
+"""Timed comparisons with other LSTMs: equality first, then alternating runs in one process, losses shown."""
