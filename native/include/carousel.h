@@ -1,0 +1,85 @@
+// The one header of Carousel's native core: LSTM layers, forward and backward, on plain memory.
+//
+// Letters: T steps, B sequences, N rows (the sum of all lengths), D directions, I input size, H hidden size,
+// P output size (the projection's, or H). Gate order i, f, g, o; with `coupled` f, g, o. Weights have torch's layout.
+// Nothing here keeps a pointer after it returns, and outputs must not alias inputs.
+#pragma once
+
+#include <cstdint>
+
+namespace carousel {
+
+enum class Type : int { f32 = 0, f64 = 1, bf16 = 2 };
+
+// The fields of CellSpec in src/carousel/cell.py that the core computes; weight drop happens before it is called.
+struct Spec {
+    bool bias = true;
+    bool peephole = false;
+    bool coupled = false;
+    bool layer_norm = false;
+    bool decay = false;
+    bool projection = false;
+    double cell_clip = 0;
+    double recurrent_dropout = 0;
+    double zoneout_c = 0;
+    double zoneout_h = 0;
+};
+
+struct Sizes {
+    int64_t input = 0, hidden = 0, output = 0;           // I, H, P
+    int64_t rows = 0, sequences = 0, steps = 0;          // N, B, T
+    int64_t directions = 1;                              // D
+};
+
+// Step t of sequence b lies in row first[b] + ahead[t], for t < lengths[b].
+struct Rows {
+    const int64_t* first;    // [B]
+    const int64_t* ahead;    // [T]
+    const int64_t* lengths;  // [B]
+};
+
+// One direction, or the gradients of one; every matrix contiguous; null where the spec has no such weight.
+struct Weights {
+    void* weight_ih = nullptr;    // [G*H, I], G = 4 gates, or 3 with `coupled`
+    void* weight_hh = nullptr;    // [G*H, P]
+    void* bias_ih = nullptr;      // [G*H]
+    void* bias_hh = nullptr;      // [G*H]
+    void* weight_hr = nullptr;    // [P, H]
+    void* weight_ch = nullptr;    // [(G-1)*H]
+    void* norm_ih = nullptr;      // [G*H]
+    void* norm_hh = nullptr;      // [G*H]
+    void* norm_c = nullptr;       // [H]
+    void* norm_bias_c = nullptr;  // [H]
+    void* decay_rate = nullptr;   // [H]
+};
+
+struct Layer {
+    Type type = Type::f32;
+    Spec spec;
+    Sizes sizes;
+    Rows rows{};
+    const void* x = nullptr;        // [N, I], rows x_stride apart
+    int64_t x_stride = 0;
+    const void* h0 = nullptr;       // [D, B, P]
+    const void* c0 = nullptr;       // [D, B, H]
+    const void* elapsed = nullptr;  // [D, N], with `decay`
+    const Weights* weights = nullptr;  // [D]
+    bool training = false;          // draw masks from seed + d; otherwise zoneout in expectation
+    uint64_t seed = 0;
+    int threads = 1;
+};
+
+struct Outputs {
+    void* y = nullptr;        // [N, D*P]
+    void* h = nullptr;        // [D, B, P]
+    void* c = nullptr;        // [D, B, H]
+    void* reserve = nullptr;  // reserve_bytes(), what backward needs; null in inference
+    void* trace = nullptr;    // [5, D, N, H]: activated i, f, g, o and the carried c; null unless wanted
+};
+
+int64_t reserve_bytes(const Layer& layer);
+
+// Throws std::invalid_argument where `rows` does not say N distinct rows or the sizes contradict the spec.
+void forward(const Layer& layer, const Outputs& out);
+
+}  // namespace carousel
