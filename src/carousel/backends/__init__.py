@@ -1,13 +1,15 @@
 """The door: `pick` says which backend computes a call, `run` computes it. Nobody else knows which backends exist.
 
-A backend is a module with `supports(spec, device, dtype) -> None | reason` and `run(spec, call) -> Result`. It
-computes one layer in all its directions over rows that may lie in memory in any order that `Rows` can say, so
-padded, batch-first, packed and ragged batches are one case.
+A backend is a module with `supports(spec, device, dtype) -> None | reason` and `run(spec, call) -> Result`; one
+that cannot `trace` or `recompute` says so in `LACKS = {"trace": reason}`. It computes one layer in all its
+directions over rows that may lie in memory in any order that `Rows` can say, so padded, batch-first, packed and
+ragged batches are one case.
 """
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from types import ModuleType
 from typing import NamedTuple
 
@@ -69,13 +71,20 @@ def reasons(spec: CellSpec, device: torch.device, dtype: torch.dtype) -> dict[st
     return {name: load(name).supports(spec, device, dtype) for name in BACKENDS}
 
 
-def pick(spec: CellSpec, device: torch.device, dtype: torch.dtype, backend: str = "auto") -> ModuleType:
-    """The backend asked for, or the first that can; NotSupported says why none does."""
+def pick(
+    spec: CellSpec,
+    device: torch.device,
+    dtype: torch.dtype,
+    backend: str = "auto",
+    needs: Iterable[str] = (),
+) -> ModuleType:
+    """The backend asked for, or the first that can; NotSupported says why none does. `needs`: trace, recompute."""
     names = BACKENDS if backend == "auto" else (backend,)
     refused = []
     for name in names:
         module = load(name)
-        reason = module.supports(spec, device, dtype)
+        lacks: dict[str, str] = getattr(module, "LACKS", {})
+        reason = module.supports(spec, device, dtype) or next((lacks[need] for need in needs if need in lacks), None)
         if reason is None:
             return module
         refused.append(f"{name}: {reason}")
@@ -83,5 +92,6 @@ def pick(spec: CellSpec, device: torch.device, dtype: torch.dtype, backend: str 
 
 
 def run(spec: CellSpec, call: Call, backend: str = "auto") -> Result:
-    result: Result = pick(spec, call.x.device, call.x.dtype, backend).run(spec, call)
+    needs = [need for need in ("trace", "recompute") if getattr(call, need)]
+    result: Result = pick(spec, call.x.device, call.x.dtype, backend, needs).run(spec, call)
     return result

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from carousel import masks
-from carousel.backends import Call, Result, Rows
+from carousel.backends import Call, Result
 from carousel.cell import CellSpec, Masks, step
 
 
