@@ -29,7 +29,7 @@ __all__ = ["FORMAT", "MAX_HEADER", "read", "write"]
 FORMAT = 1
 KEY = "carousel"
 MAX_HEADER = 16 * 2**20  # bytes; a header beyond this is an attack or a mistake
-MAX_TENSORS = 100_000
+MAX_LAYERS = 10_000  # of all members together
 _FIELDS = ("format", "model", "provenance")
 _OTHER_FORMATS = {
     b"PK\x03\x04": "a zip archive, as torch.save writes it (a pickle inside)",
@@ -159,18 +159,19 @@ def _check_document(name: str, document: Mapping[str, Any]) -> dict[str, tuple[i
     if unknown := sorted(set(document) - set(_FIELDS)):
         _refuse(name, f"has an unknown field '{unknown[0]}'; {', '.join(_FIELDS)} were expected")
     try:
-        shapes = ModelConfig.from_json(document["model"]).shapes()
-    except (ValueError, OverflowError, MemoryError) as error:
+        config = ModelConfig.from_json(document["model"])
+    except ModelFileError as error:
         raise ModelFileError(f"{name}: {error}") from error
-    return {k: tuple(shape) for k, shape in shapes.items()}
+    layers = config.seeds * config.stack.num_layers
+    if layers > MAX_LAYERS:
+        _refuse(name, f"says that it has {layers:,} layers; at most {MAX_LAYERS:,} are accepted")
+    return config.shapes()
 
 
 def _check_layout(
     name: str, header: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], available: int
 ) -> dict[str, int]:
     """Where each weight begins, from entries that tile the data without hole, overlap or rest."""
-    if len(header) > MAX_TENSORS:
-        _refuse(name, f"has {len(header):,} weights; at most {MAX_TENSORS:,} are accepted")
     _check_names(name, header, shapes)
     places: dict[str, int] = {}
     spans: list[tuple[int, int, str]] = []
