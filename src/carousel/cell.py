@@ -1,6 +1,6 @@
-"""The LSTM cell: its variants as data (`CellSpec`) and its equations (`step`), for NumPy and torch arrays alike.
+"""The LSTM cell: its variants as data (`CellSpec`), its equations (`step`), for NumPy and torch arrays alike.
 
-Everything else in this package that computes a cell is held to this file by tests in float64.
+All else in this package that computes a cell is held to this file by tests in float64.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ class CellSpec:
     W x, U h and c, Ba et al. 2016; projection and cell clip, Sak et al. 2014; recurrent dropout (one mask per
     sequence), Gal & Ghahramani 2016; zoneout, Krueger et al. 2017; weight drop, Merity et al. 2018; decay of the
     cell state over elapsed time with one learned rate per unit, after Baytas et al. 2017 and Che et al. 2018.
-
     Raises ValueError where a value is outside its range.
 
     >>> CellSpec(coupled=True, peephole=True).shapes(input_size=3, hidden_size=5)["weight_ih"]
@@ -46,9 +45,8 @@ class CellSpec:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            kind = {"bool": bool, "int": int, "float": (int, float)}[str(field.type)]
-            value = getattr(self, field.name)
-            if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+            kind, value = {"bool": bool, "int": int, "float": (int, float)}[str(field.type)], getattr(self, field.name)
+            if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
                 raise ValueError(f"CellSpec.{field.name} must be a {field.type}, got {value!r}")
         for name in ("recurrent_dropout", "zoneout_c", "zoneout_h", "weight_drop"):
             if not 0 <= getattr(self, name) < 1:
@@ -69,10 +67,8 @@ class CellSpec:
     def shapes(self, input_size: int, hidden_size: int) -> dict[str, tuple[int, ...]]:
         """Names and shapes of one layer and direction, in torch's order and layout; then those torch lacks."""
         rows = len(self.gates) * hidden_size
-        shapes: dict[str, tuple[int, ...]] = {
-            "weight_ih": (rows, input_size),
-            "weight_hh": (rows, self.output_size(hidden_size)),
-        }
+        shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, input_size)}
+        shapes["weight_hh"] = (rows, self.output_size(hidden_size))
         if self.bias:
             shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
         if self.proj_size:
@@ -81,8 +77,7 @@ class CellSpec:
             shapes["weight_ch"] = ((len(self.gates) - 1) * hidden_size,)
         if self.layer_norm:
             shapes |= {"norm_ih": (rows,), "norm_hh": (rows,), "norm_c": (hidden_size,)}
-            if self.bias:
-                shapes["norm_bias_c"] = (hidden_size,)
+            shapes |= {"norm_bias_c": (hidden_size,)} if self.bias else {}
         if self.decay:
             shapes["decay_rate"] = (hidden_size,)
         return shapes
@@ -111,9 +106,7 @@ def step(
     spec: CellSpec, weights: Mapping[str, Any], x: Any, h: Any, c: Any, elapsed: Any = None, masks: Masks = Masks()
 ) -> Step:
     """One step of one layer: x [B, I], h [B, P], c [B, H], elapsed [B] (time since the previous row, with `decay`)."""
-    xp = np if isinstance(x, np.ndarray) else sys.modules["torch"]
-    w = weights
-
+    xp, w = np if isinstance(x, np.ndarray) else sys.modules["torch"], weights
     if spec.decay:
         rate = xp.logaddexp(w["decay_rate"], xp.zeros_like(w["decay_rate"]))  # softplus: never negative
         c = c * xp.exp(-elapsed[:, None] * rate)
@@ -121,13 +114,10 @@ def step(
     a, r = x @ w["weight_ih"].T, (h * masks.h) @ w["weight_hh"].T
     if spec.layer_norm:
         a, r = _normalise(a) * w["norm_ih"], _normalise(r) * w["norm_hh"]
-    z = a + r
-    if spec.bias:
-        z = z + (w["bias_ih"] + w["bias_hh"])
-
+    z = a + r + (w["bias_ih"] + w["bias_hh"] if spec.bias else 0.0)
     size = c.shape[-1]
     z = {gate: z[:, k * size : (k + 1) * size] for k, gate in enumerate(spec.gates)}
-    p = {gate: 0.0 for gate in "ifo"}
+    p = dict.fromkeys("ifo", 0.0)
     if spec.peephole:
         p |= {gate: w["weight_ch"][k * size : (k + 1) * size] for k, gate in enumerate(spec.gates.replace("g", ""))}
 
@@ -137,13 +127,10 @@ def step(
     new_c = f * c + i * g
     if spec.cell_clip:
         new_c = xp.clip(new_c, -spec.cell_clip, spec.cell_clip)
-
     o = _sigmoid(xp, z["o"] + p["o"] * new_c)
     exposed = new_c
     if spec.layer_norm:
-        exposed = _normalise(new_c) * w["norm_c"]
-        if spec.bias:
-            exposed = exposed + w["norm_bias_c"]
+        exposed = _normalise(new_c) * w["norm_c"] + (w["norm_bias_c"] if spec.bias else 0.0)
     new_h = o * xp.tanh(exposed)
     if spec.proj_size:
         new_h = new_h @ w["weight_hr"].T
