@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from carousel import masks
-from carousel.backends import Call, Result
+from carousel.backends import Call, Result, Rows
 from carousel.cell import CellSpec, Masks, step
 
 
@@ -20,48 +25,80 @@ def run(spec: CellSpec, call: Call) -> Result:
     return Result(torch.cat(y, -1), torch.stack(h), torch.stack(c), torch.stack(trace, 1) if call.trace else None)
 
 
-def _direction(spec: CellSpec, call: Call, d: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    rows, h, c = call.rows, call.h[d], call.c[d]
-    visited: list[Tensor] = []
+class _Visit(NamedTuple):
+    """One step of one direction: the sequences that have it, which of their steps it is, and its row of each."""
+
+    live: Tensor
+    t: Tensor
+    row: Tensor
+
+
+def _visits(rows: Rows, reverse: bool) -> list[_Visit]:
+    order = torch.argsort(rows.lengths, descending=True, stable=True)
+    steps = rows.ahead.shape[0]
+    if rows.dense:
+        counts = [rows.first.shape[0]] * steps
+    else:
+        counts = (rows.lengths[:, None] > torch.arange(steps, device=order.device)).sum(0).tolist()
+    visits = []
+    for s, count in enumerate(counts):
+        live = order[:count]
+        t = rows.lengths[live] - 1 - s if reverse else torch.full_like(live, s)
+        visits.append(_Visit(live, t, rows.first[live] + rows.ahead[t]))
+    return visits
+
+
+def _direction(spec: CellSpec, call: Call, d: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    n, h, c = call.x.shape[0], call.h[d], call.c[d]
+    if not n:
+        return call.x.new_zeros(0, h.shape[-1]), h, c, call.x.new_zeros(5, 0, c.shape[-1])
+    visits = _visits(call.rows, reverse=d == 1)
+    span = call.recompute or len(visits)
     outputs: list[Tensor] = []
     traced: list[Tensor] = []
-    for s in range(rows.ahead.numel()):
-        live = torch.nonzero(rows.lengths > s)[:, 0]
-        t = rows.lengths[live] - 1 - s if d else torch.full_like(live, s)
-        row = rows.first[live] + rows.ahead[t]
-        made = step(
-            spec,
-            call.weights[d],
-            call.x[row],
-            h[live],
-            c[live],
-            None if call.elapsed is None else call.elapsed[d, row],
-            _masks(spec, call, d, live, t),
-        )
-        h, c = h.index_copy(0, live, made.h), c.index_copy(0, live, made.c)
-        visited.append(row)
+    for start in range(0, len(visits), span):
+        steps = visits[start : start + span]
+        if call.recompute:  # no torch random numbers are drawn: masks follow from the seed
+            made = checkpoint(_span, spec, call, d, steps, h, c, use_reentrant=False, preserve_rng_state=False)
+        else:
+            made = _span(spec, call, d, steps, h, c)
+        y, h, c, trace = made
+        outputs.append(y)
+        traced += trace
+    where = torch.argsort(torch.cat([visit.row for visit in visits]))
+    return torch.cat(outputs)[where], h, c, torch.cat(traced, 1)[:, where] if call.trace else None
+
+
+def _span(
+    spec: CellSpec, call: Call, d: int, visits: list[_Visit], h: Tensor, c: Tensor
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    """Consecutive steps from the states h [B, P], c [B, H]: outputs in the order of the visits, states, trace."""
+    outputs, traced = [], []
+    for live, t, row in visits:
+        elapsed = None if call.elapsed is None else call.elapsed[d, row]
+        made = step(spec, call.weights[d], call.x[row], h[live], c[live], elapsed, _masks(spec, call, d, live, t))
+        h, c = h.index_copy(0, live, made.h.to(h.dtype)), c.index_copy(0, live, made.c.to(c.dtype))
         outputs.append(made.h)
-        traced.append(torch.stack([*made[2:], made.c]).detach())
-    n, size = call.x.shape[0], call.c.shape[-1]
-    if not visited:
-        return call.x.new_zeros(n, call.h.shape[-1]), h, c, call.x.new_zeros(5, n, size)
-    where = torch.argsort(torch.cat(visited))
-    return torch.cat(outputs)[where], h, c, torch.cat(traced, 1)[:, where]
+        if call.trace:
+            traced.append(torch.stack([*made[2:], made.c]).detach())
+    return torch.cat(outputs), h, c, traced
 
 
 def _masks(spec: CellSpec, call: Call, d: int, sequence: Tensor, t: Tensor) -> Masks:
     if call.seed is None:
         return Masks(1.0, spec.zoneout_c, spec.zoneout_h)
-    widths = {"recurrent_dropout": call.h.shape[-1], "zoneout_c": call.c.shape[-1], "zoneout_h": call.h.shape[-1]}
-    drawn: dict[str, Tensor | float] = dict.fromkeys(widths, 0.0)
-    for name, width in widths.items():
-        probability = getattr(spec, name)
-        if probability:
-            at = torch.zeros_like(t) if name == "recurrent_dropout" else t
-            found = masks.hit(
-                probability, int(call.seed) + d, masks.STREAMS[name], sequence.cpu().numpy(), at.cpu().numpy(), width
-            )
-            drawn[name] = torch.from_numpy(found).to(call.x.device, call.x.dtype)
+    seed, rows, steps = int(call.seed) + d, sequence.cpu().numpy(), t.cpu().numpy()
+    size, output_size = call.c.shape[-1], call.h.shape[-1]
+
+    def drawn(name: str, probability: float, at: NDArray[np.int64], units: int) -> Tensor | float:
+        if not probability:
+            return 0.0
+        found = masks.hit(probability, seed, masks.STREAMS[name], rows, at, units)
+        return torch.from_numpy(found).to(call.x.device, call.x.dtype)
+
+    dropped = drawn("recurrent_dropout", spec.recurrent_dropout, np.zeros_like(steps), output_size)
     return Masks(
-        (1 - drawn["recurrent_dropout"]) / (1 - spec.recurrent_dropout), drawn["zoneout_c"], drawn["zoneout_h"]
+        h=(1 - dropped) / (1 - spec.recurrent_dropout),
+        keep_c=drawn("zoneout_c", spec.zoneout_c, steps, size),
+        keep_h=drawn("zoneout_h", spec.zoneout_h, steps, output_size),
     )
