@@ -129,8 +129,7 @@ class LSTM(Recurrent):
     @property
     def all_weights(self) -> list[list[Tensor]]:
         """The parameters of each layer and direction, in torch's order."""
-        names = self.spec.shapes(self.input_size, self.hidden_size)
-        return [[getattr(self, name + suffix) for name in names] for suffix in self._suffixes()]
+        return [[self._weight(name + suffix) for name in self._names] for suffix in self._suffixes()]
 
     def flatten_parameters(self) -> None:
         """Nothing to do: backends repack privately. It is here because callers of torch.nn.LSTM call it."""
@@ -206,8 +205,7 @@ class LSTM(Recurrent):
         return x, torch.cat(last_h), torch.cat(last_c), traces
 
     def _check_input(self, x: Tensor) -> None:
-        weight = self.weight_ih_l0
-        check_input_dtype(x, weight)
+        check_input_dtype(x, self._weight("weight_ih_l0"))
         if x.shape[-1] != self.input_size:
             raise RuntimeError(
                 f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {x.shape[-1]}"

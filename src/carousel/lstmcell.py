@@ -100,7 +100,7 @@ class LSTMCell(Recurrent):
         sizes = (self.spec.output_size(self.hidden_size), self.hidden_size)
         if x.shape[1] != self.input_size:
             raise RuntimeError(f"input has inconsistent input_size: got {x.shape[1]} expected {self.input_size}")
-        check_input_dtype(x, self.weight_ih)
+        check_input_dtype(x, self._weight("weight_ih"))
         if hx is None:
             h, c = (x.new_zeros(x.shape[0], size) for size in sizes)
             return h, c

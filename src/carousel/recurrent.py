@@ -33,6 +33,7 @@ class Recurrent(nn.Module):
             backends.load(backend)  # an unknown name is refused here, not at the first call
         self.input_size, self.hidden_size, self.spec = input_size, hidden_size, spec
         self.forget_bias, self.backend = forget_bias, backend
+        self._names = tuple(spec.shapes(input_size, hidden_size))
         # weight_drop is done here, to the weights; recurrent dropout is for training alone
         self._training_spec = replace(spec, weight_drop=0.0)
         self._evaluation_spec = replace(spec, weight_drop=0.0, recurrent_dropout=0.0)
@@ -48,9 +49,12 @@ class Recurrent(nn.Module):
         for name, shape in self.spec.shapes(input_size, self.hidden_size).items():
             self.register_parameter(name + suffix, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
 
+    def _weight(self, name: str) -> Tensor:
+        weight: Tensor = getattr(self, name)  # a Parameter, or what functional_call or a parametrization put there
+        return weight
+
     def _weights(self, suffix: str = "") -> dict[str, Tensor]:
-        names = self.spec.shapes(self.input_size, self.hidden_size)
-        weights = {name: getattr(self, name + suffix) for name in names}
+        weights = {name: self._weight(name + suffix) for name in self._names}
         if self.spec.weight_drop and self.training:
             weights["weight_hh"] = F.dropout(weights["weight_hh"], self.spec.weight_drop)
         return weights
@@ -70,15 +74,15 @@ class Recurrent(nn.Module):
         for suffix in self._suffixes():
             if self.spec.layer_norm:
                 for name in ("norm_ih", "norm_hh", "norm_c"):
-                    nn.init.ones_(getattr(self, name + suffix))
+                    nn.init.ones_(self._weight(name + suffix))
                 if self.spec.bias:
-                    nn.init.zeros_(getattr(self, "norm_bias_c" + suffix))
+                    nn.init.zeros_(self._weight("norm_bias_c" + suffix))
             if self.spec.decay:
-                nn.init.uniform_(getattr(self, "decay_rate" + suffix), -6.0, 0.0)
+                nn.init.uniform_(self._weight("decay_rate" + suffix), -6.0, 0.0)
             if self.forget_bias is not None:
                 start = self.spec.gates.index("f") * self.hidden_size
                 with torch.no_grad():
-                    getattr(self, "bias_ih" + suffix)[start : start + self.hidden_size] += self.forget_bias
+                    self._weight("bias_ih" + suffix)[start : start + self.hidden_size] += self.forget_bias
 
     def _variant_repr(self) -> str:
         plain = CellSpec()
