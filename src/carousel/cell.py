@@ -45,14 +45,15 @@ class CellSpec:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            kind, value = {"bool": bool, "int": int, "float": (int, float)}[str(field.type)], getattr(self, field.name)
+            kind: Any = {"bool": bool, "int": int, "float": (int, float)}[str(field.type)]
+            value = getattr(self, field.name)
             if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
                 raise ValueError(f"CellSpec.{field.name} must be a {field.type}, got {value!r}")
         for name in ("recurrent_dropout", "zoneout_c", "zoneout_h", "weight_drop"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"CellSpec.{name} is a probability in [0, 1), got {getattr(self, name)}")
         if self.proj_size < 0:
-            raise ValueError(f"CellSpec.proj_size must be >= 0, got {self.proj_size}")
+            raise ValueError(f"CellSpec.proj_size must be 0 (off) or larger, got {self.proj_size}")
         if not 0 <= self.cell_clip < float("inf"):
             raise ValueError(f"CellSpec.cell_clip must be finite and >= 0 (0 is off), got {self.cell_clip}")
 
@@ -77,10 +78,9 @@ class CellSpec:
             shapes["weight_ch"] = ((len(self.gates) - 1) * hidden_size,)
         if self.layer_norm:
             shapes |= {"norm_ih": (rows,), "norm_hh": (rows,), "norm_c": (hidden_size,)}
-            shapes |= {"norm_bias_c": (hidden_size,)} if self.bias else {}
-        if self.decay:
-            shapes["decay_rate"] = (hidden_size,)
-        return shapes
+        if self.layer_norm and self.bias:
+            shapes["norm_bias_c"] = (hidden_size,)
+        return shapes | ({"decay_rate": (hidden_size,)} if self.decay else {})
 
 
 class Masks(NamedTuple):
@@ -89,6 +89,9 @@ class Masks(NamedTuple):
     h: Any = 1.0  # factor of h before U, [B, P]: 0 or 1 / (1 - recurrent_dropout)
     keep_c: Any = 0.0  # share of the old c that stays, [B, H]: 0 or 1 in training, zoneout_c in evaluation
     keep_h: Any = 0.0  # share of the old h that stays, [B, P]
+
+
+NO_MASKS = Masks()
 
 
 class Step(NamedTuple):
@@ -103,14 +106,13 @@ class Step(NamedTuple):
 
 
 def step(
-    spec: CellSpec, weights: Mapping[str, Any], x: Any, h: Any, c: Any, elapsed: Any = None, masks: Masks = Masks()
+    spec: CellSpec, weights: Mapping[str, Any], x: Any, h: Any, c: Any, elapsed: Any = None, masks: Masks = NO_MASKS
 ) -> Step:
     """One step of one layer: x [B, I], h [B, P], c [B, H], elapsed [B] (time since the previous row, with `decay`)."""
     xp, w = np if isinstance(x, np.ndarray) else sys.modules["torch"], weights
     if spec.decay:
         rate = xp.logaddexp(w["decay_rate"], xp.zeros_like(w["decay_rate"]))  # softplus: never negative
         c = c * xp.exp(-elapsed[:, None] * rate)
-
     a, r = x @ w["weight_ih"].T, (h * masks.h) @ w["weight_hh"].T
     if spec.layer_norm:
         a, r = _normalise(a) * w["norm_ih"], _normalise(r) * w["norm_hh"]
@@ -120,7 +122,6 @@ def step(
     p = dict.fromkeys("ifo", 0.0)
     if spec.peephole:
         p |= {gate: w["weight_ch"][k * size : (k + 1) * size] for k, gate in enumerate(spec.gates.replace("g", ""))}
-
     f = _sigmoid(xp, z["f"] + p["f"] * c)
     i = 1 - f if spec.coupled else _sigmoid(xp, z["i"] + p["i"] * c)
     g = xp.tanh(z["g"])
@@ -134,7 +135,6 @@ def step(
     new_h = o * xp.tanh(exposed)
     if spec.proj_size:
         new_h = new_h @ w["weight_hr"].T
-
     new_c = masks.keep_c * c + (1 - masks.keep_c) * new_c
     new_h = masks.keep_h * h + (1 - masks.keep_h) * new_h
     return Step(new_h, new_c, i, f, g, o)
