@@ -1,7 +1,4 @@
-"""The LSTM cell: its variants as data (`CellSpec`), its equations (`step`), for NumPy and torch arrays alike.
-
-All else in this package that computes a cell is held to this file by tests in float64.
-"""
+"""The LSTM cell: its variants as data (`CellSpec`), its equations (`step`), for NumPy and torch arrays alike."""
 
 from __future__ import annotations
 
@@ -113,6 +110,7 @@ def step(
     if spec.decay:
         rate = xp.logaddexp(w["decay_rate"], xp.zeros_like(w["decay_rate"]))  # softplus: never negative
         c = c * xp.exp(-elapsed[:, None] * rate)
+
     a, r = x @ w["weight_ih"].T, (h * masks.h) @ w["weight_hh"].T
     if spec.layer_norm:
         a, r = _normalise(a) * w["norm_ih"], _normalise(r) * w["norm_hh"]
@@ -122,12 +120,14 @@ def step(
     p = dict.fromkeys("ifo", 0.0)
     if spec.peephole:
         p |= {gate: w["weight_ch"][k * size : (k + 1) * size] for k, gate in enumerate(spec.gates.replace("g", ""))}
+
     f = _sigmoid(xp, z["f"] + p["f"] * c)
     i = 1 - f if spec.coupled else _sigmoid(xp, z["i"] + p["i"] * c)
     g = xp.tanh(z["g"])
     new_c = f * c + i * g
     if spec.cell_clip:
         new_c = xp.clip(new_c, -spec.cell_clip, spec.cell_clip)
+
     o = _sigmoid(xp, z["o"] + p["o"] * new_c)
     exposed = new_c
     if spec.layer_norm:
