@@ -29,8 +29,8 @@ class Recurrent(nn.Module):
         super().__init__()
         if forget_bias is not None and not spec.bias:
             raise CarouselError("forget_bias is added to the forget gate's bias: it needs bias=True.")
-        if backend != "auto":
-            backends.load(backend)  # an unknown name is refused here, not at the first call
+        for name in backends.BACKENDS if backend == "auto" else (backend,):
+            backends.load(name)  # an unknown name is refused here, not at the first call
         self.input_size, self.hidden_size, self.spec = input_size, hidden_size, spec
         self.forget_bias, self.backend = forget_bias, backend
         self._names = tuple(spec.shapes(input_size, hidden_size))

@@ -60,10 +60,15 @@ class Result(NamedTuple):
     trace: Tensor | None  # [5, D, N, H]: activated i, f, g, o and the carried c; not differentiable
 
 
+_LOADED: dict[str, ModuleType] = {}
+
+
 def load(name: str) -> ModuleType:
     if name not in BACKENDS:
         raise ValueError(f"backend must be 'auto' or one of {', '.join(BACKENDS)}, got {name!r}")
-    return importlib.import_module(f"carousel.backends.{name}")
+    if name not in _LOADED:  # torch.compile follows a look-up, but not an import
+        _LOADED[name] = importlib.import_module(f"carousel.backends.{name}")
+    return _LOADED[name]
 
 
 def reasons(spec: CellSpec, device: torch.device, dtype: torch.dtype) -> dict[str, str | None]:
