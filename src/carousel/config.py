@@ -1,0 +1,177 @@
+"""What a model is, as frozen values that go to JSON and back without loss, and the shapes of all its weights.
+
+Torch-free: the model file is checked against these shapes before a single weight is used.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal, TypeVar, Union
+
+from carousel.cell import CellSpec
+from carousel.errors import ModelFileError
+from carousel.heads.forecast import ForecastHead
+from carousel.inputs.windows import TableInput
+
+__all__ = ["ModelConfig", "StackConfig", "from_json", "to_json"]
+
+Shapes = dict[str, tuple[int, ...]]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class StackConfig:
+    """The LSTM itself: layers over time, all of one size and one cell.
+
+    >>> StackConfig(hidden_size=4).shapes(input_size=3)["weight_hh_l0"]
+    (16, 4)
+    """
+
+    hidden_size: int
+    num_layers: int = 1
+    dropout: float = 0.0
+    cell: CellSpec = CellSpec()
+
+    def __post_init__(self) -> None:
+        for name in ("hidden_size", "num_layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is a probability in [0, 1), got {self.dropout}")
+
+    @property
+    def output_size(self) -> int:
+        return self.cell.output_size(self.hidden_size)
+
+    def shapes(self, input_size: int) -> Shapes:
+        """Names as in `carousel.LSTM.state_dict()`."""
+        sizes = [input_size] + [self.output_size] * (self.num_layers - 1)
+        return {
+            f"{name}_l{layer}": shape
+            for layer, size in enumerate(sizes)
+            for name, shape in self.cell.shapes(size, self.hidden_size).items()
+        }
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One input, one stack, one head; `seeds` members of an ensemble share it and are averaged."""
+
+    task: Literal["forecast"]
+    input: TableInput
+    stack: StackConfig
+    head: ForecastHead
+    seeds: int = 1
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise ValueError(f"seeds must be at least 1, got {self.seeds}")
+
+    def member_shapes(self) -> Shapes:
+        """The weights of one member of the ensemble."""
+        parts = {
+            "input": self.input.shapes(),
+            "stack": self.stack.shapes(self.input.step_size),
+            "head": self.head.shapes(
+                state=self.stack.output_size,
+                static=self.input.static_size,
+                ahead=self.input.ahead_size,
+                context=self.input.context,
+                horizon=self.input.horizon,
+                targets=self.input.targets,
+            ),
+        }
+        return {f"{part}.{name}": shape for part, shapes in parts.items() for name, shape in shapes.items()}
+
+    def shapes(self) -> Shapes:
+        """Every weight in the model file: the member's number, then the member's own name."""
+        member = self.member_shapes()
+        return {f"{k}.{name}": shape for k in range(self.seeds) for name, shape in member.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        found: dict[str, Any] = to_json(self)
+        return found
+
+    @classmethod
+    def from_json(cls, data: Any) -> ModelConfig:
+        """The config in `data`; ModelFileError names the field that is unknown, missing or of a wrong type."""
+        return from_json(cls, data, "model")
+
+
+def to_json(value: Any) -> Any:
+    """Dataclasses, tuples and plain values as JSON knows them.
+
+    >>> to_json(StackConfig(8))["num_layers"]
+    1
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple):
+        return [to_json(item) for item in value]
+    return value
+
+
+def from_json(kind: type[T], data: Any, where: str) -> T:
+    """A frozen dataclass from what `to_json` made of it, every field required and of its declared type.
+
+    Raises ModelFileError, which names the field by its path from `where`.
+    """
+    if not isinstance(data, Mapping):
+        raise ModelFileError(f"the field {where} must be an object, got {type(data).__name__}.")
+    hints = _hints(typing.cast(Any, kind))
+    unknown = [name for name in data if name not in hints]
+    if unknown:
+        raise ModelFileError(f"the field {where}.{unknown[0]} is not known to this version; expected {_list(hints)}.")
+    missing = [name for name in hints if name not in data]
+    if missing:
+        raise ModelFileError(f"the field {where}.{missing[0]} is missing; the file is damaged or from another version.")
+    values = {name: _value(hint, data[name], f"{where}.{name}") for name, hint in hints.items()}
+    try:
+        return kind(**values)
+    except ModelFileError:
+        raise
+    except ValueError as error:
+        raise ModelFileError(f"the field {where} is refused: {error}.") from None
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind)
+    return {f.name: hints[f.name] for f in dataclasses.fields(kind)}
+
+
+def _value(hint: Any, data: Any, where: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        if data is None and type(None) in args:
+            return None
+        (hint,) = [a for a in args if a is not type(None)]
+        return _value(hint, data, where)
+    if origin is Literal:
+        if data not in args or isinstance(data, bool):
+            raise ModelFileError(f"the field {where} must be one of {_list(args)}, got {data!r}.")
+        return data
+    if origin is tuple:
+        if not isinstance(data, list):
+            raise ModelFileError(f"the field {where} must be a list, got {type(data).__name__}.")
+        return tuple(_value(args[0], item, f"{where}[{k}]") for k, item in enumerate(data))
+    if dataclasses.is_dataclass(hint):
+        return from_json(typing.cast(type, hint), data, where)
+    accepted = (int, float) if hint is float else (hint,)
+    if not isinstance(data, accepted) or (isinstance(data, bool) and hint is not bool):
+        raise ModelFileError(f"the field {where} must be a {hint.__name__}, got {data!r}.")
+    if hint is float:
+        data = float(data)
+        if not math.isfinite(data):
+            raise ModelFileError(f"the field {where} must be finite, got {data}.")
+    return data
+
+
+def _list(names: Any) -> str:
+    return ", ".join(str(name) for name in names)

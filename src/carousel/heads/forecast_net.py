@@ -1,0 +1,59 @@
+"""The forecast head's module and loss."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from carousel.heads.forecast import BASES, ForecastHead
+
+__all__ = ["ForecastNet", "pinball"]
+
+
+class ForecastNet(nn.Module):
+    """State of the stack at the origin -> quantiles [n, H, K, Q] of all steps ahead, in scaled units.
+
+    The median is a naive forecast plus a linear map of the context (Zeng et al. 2023) plus what the decoder reads
+    from the state; the other quantiles lie at positive distances from it, so they never cross.
+    """
+
+    def __init__(
+        self, head: ForecastHead, *, state: int, static: int, ahead: int, context: int, horizon: int, targets: int
+    ) -> None:
+        super().__init__()
+        width, self.head, self.targets = head.width, head, targets
+        self.step = nn.Parameter(0.1 * torch.randn(horizon, width))
+        self.state = nn.Linear(state + static, width)
+        self.ahead = nn.Linear(ahead, width, bias=False) if ahead else None
+        self.hidden = nn.Linear(width, width)
+        self.out = nn.Linear(width, targets * len(head.quantiles))
+        self.linear = nn.Linear(context, horizon)
+        with torch.no_grad():
+            self.out.weight.mul_(0.1)
+            for start in (self.out.bias, self.linear.weight, self.linear.bias):
+                start.zero_()
+
+    def forward(self, state: Tensor, ahead: Tensor, context: Tensor, base: Tensor) -> Tensor:
+        """state [n, .], ahead [n, H, .], context [n, C, K] scaled values, base [n, H, K, 3]."""
+        z = self.state(state)[:, None] + self.step
+        if self.ahead is not None:
+            z = z + self.ahead(ahead)
+        z = self.hidden(F.gelu(z, approximate="tanh"))
+        raw = self.out(F.gelu(z, approximate="tanh"))
+        raw = raw.unflatten(-1, (self.targets, -1))  # [n, H, K, Q]
+        middle = self.head.median
+        naive = base[..., BASES.index(self.head.base)]
+        median = naive + raw[..., middle] + self.linear(context.transpose(1, 2)).transpose(1, 2)
+        above = F.softplus(raw[..., middle + 1 :] - 1).cumsum(-1)
+        below = F.softplus(raw[..., :middle].flip(-1) - 1).cumsum(-1).flip(-1)
+        median = median[..., None]
+        return torch.cat([median - below, median, median + above], -1)
+
+
+def pinball(predicted: Tensor, truth: Tensor, weight: Tensor, quantiles: Tensor) -> Tensor:
+    """Mean quantile loss (Koenker & Bassett 1978): predicted [n, H, K, Q], truth [n, H, K] with NaN, weight [n, K]."""
+    seen = torch.isfinite(truth)
+    error = torch.nan_to_num(truth)[..., None] - predicted
+    loss = torch.maximum(quantiles * error, (quantiles - 1) * error).mean(-1) * seen
+    return (loss.sum(1) / seen.sum(1).clamp(min=1) * weight).mean()

@@ -1,0 +1,224 @@
+"""Clocks: times of any type as numbers, the grid they lie on, the way back to the user's type, calendar features.
+
+Times are float64: seconds since 1970 for timestamps, the numbers themselves otherwise. A grid is what makes "52
+steps earlier" mean the same season: even spacing, months (of 28 to 31 days), or business days.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["CALENDAR", "Clock", "Grid", "calendar_features", "infer_grid"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+DAY = 86400.0
+# A grid may hold at most this many rows for one row of data; beyond it the clock is called uneven.
+MAX_ROWS_PER_OBSERVATION = 4.0
+
+CALENDAR = ("minute_of_hour", "hour_of_day", "day_of_week", "day_of_month", "day_of_year")
+_PERIOD = {
+    "minute_of_hour": 3600.0,
+    "hour_of_day": DAY,
+    "day_of_week": 7 * DAY,
+    "day_of_month": 30.4375 * DAY,
+    "day_of_year": 365.25 * DAY,
+}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where rows lie. `step` counts seconds or numbers (even, uneven: the median), months or business days.
+
+    `wall`: spaced evenly by the wall clock of a time zone rather than in UTC (local days have 23 to 25 hours).
+    """
+
+    kind: Literal["even", "month", "month_end", "business", "uneven"]
+    step: float
+    wall: bool = False
+
+    def ticks(self, time: Floats) -> Ints:
+        """Which grid point each time [N] is, counted from an arbitrary one; undefined for an uneven clock."""
+        if self.kind == "even":
+            return np.rint((time - time[0]) / self.step).astype(np.int64) if len(time) else np.zeros(0, np.int64)
+        if self.kind == "business":
+            days = _days(time)
+            return np.busday_count(np.datetime64("1970-01-01"), days).astype(np.int64)
+        return _months(time).astype(np.int64) // int(self.step)
+
+    def ahead(self, time: Floats, steps: Ints | int) -> Floats:
+        """The times `steps` grid points after `time`; the two broadcast."""
+        time, steps = np.broadcast_arrays(time, np.asarray(steps, dtype=np.int64))
+        if self.kind in ("even", "uneven"):
+            return time + steps * self.step
+        if self.kind == "business":
+            days = _days(time)
+            moved = np.busday_offset(days, steps * int(self.step))
+            return np.asarray(time + (moved - days).astype(np.float64) * DAY)
+        months = _months(time)
+        later = months + steps * int(self.step)
+        if self.kind == "month_end":
+            return time - _month_start(months + 1) + _month_start(later + 1)
+        return time - _month_start(months) + _month_start(later)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """What the time column was, so that forecasts are written in the same type.
+
+    `kind` is "row" where the table has no time column, `dtype` is the column's narwhals type. With a time zone
+    the numbers are UTC seconds, or seconds of the wall clock where `Grid.wall` says so.
+    """
+
+    kind: Literal["row", "number", "timestamp", "text"]
+    dtype: Any = None
+    zone: str | None = None
+
+    @property
+    def stamps(self) -> bool:
+        return self.kind in ("timestamp", "text")
+
+    def local(self, time: Floats, grid: Grid) -> Floats:
+        """Seconds of the wall clock, which is what calendar features are about."""
+        return time if self.zone is None or grid.wall else time + utc_offset(time, self.zone)
+
+    def describe(self, time: float) -> str:
+        """One time as a user would write it."""
+        if not self.stamps:
+            return f"{time:g}"
+        text = str(np.datetime64(round(time * 1e6), "us")).replace("T", " ").removesuffix(".000000")
+        return text.removesuffix(" 00:00:00")
+
+
+def infer_grid(time: Floats, offsets: Ints, *, stamps: bool) -> Grid:
+    """The coarsest grid that holds every row: time [N] ascends within each series of offsets [B + 1].
+
+    >>> infer_grid(np.array([0.0, 7.0, 14.0, 28.0]), np.array([0, 4]), stamps=False)
+    Grid(kind='even', step=7.0)
+    """
+    gaps = _gaps(time, offsets)
+    if not len(gaps):
+        return Grid("even", DAY if stamps else 1.0)
+    rows = len(time)
+    if stamps and _is_business(time, gaps):
+        return Grid("business", 1.0)
+    step = _common_step(gaps, rows)
+    if step:
+        return Grid("even", step)
+    if stamps:
+        months = _months(time)
+        month_step = _common_step(_gaps(months.astype(np.float64), offsets), rows)
+        for kind, inside in (
+            ("month", time - _month_start(months)),
+            ("month_end", time - _month_start(months + 1)),
+        ):
+            if month_step and not np.any(_gaps(inside, offsets)):
+                return Grid("month" if kind == "month" else "month_end", month_step)
+    return Grid("uneven", float(np.median(gaps)))
+
+
+def calendar_features(local: Floats, names: tuple[str, ...]) -> Floats:
+    """Sine and cosine of the position within each named period: [..., 2 * len(names)].
+
+    >>> calendar_features(np.array([0.0, 6 * 3600.0]), ("hour_of_day",)).round(6).tolist()
+    [[0.0, 1.0], [1.0, 0.0]]
+    """
+    found = []
+    for name in names:
+        # 1970-01-01 was a Thursday; months and years are taken at their mean lengths from their own starts.
+        if name == "day_of_month":
+            at = local - _month_start(_months(local))
+        elif name == "day_of_year":
+            months = _months(local)
+            at = local - _month_start(months - months % 12)
+        elif name == "day_of_week":
+            at = local + 3 * DAY
+        else:
+            at = local
+        angle = 2 * np.pi * at / _PERIOD[name]
+        found += [np.sin(angle), np.cos(angle)]
+    return np.stack(found, -1) if found else np.zeros((*local.shape, 0))
+
+
+def useful_calendar(grid: Grid, time: Floats) -> tuple[str, ...]:
+    """The calendar features that vary from row to row on this grid and of which two periods were seen."""
+    if not len(time):
+        return ()
+    step = {"month": 30.4375 * DAY, "month_end": 30.4375 * DAY, "business": DAY}.get(grid.kind, 1.0) * grid.step
+    span = float(time.max() - time.min())
+    names = [name for name in CALENDAR if step < _PERIOD[name] and span >= 2 * _PERIOD[name]]
+    if grid.kind in ("month", "month_end") or step > 6.9 * DAY:
+        names = [name for name in names if name not in ("day_of_week", "day_of_month")]
+    return tuple(names)
+
+
+def usual_season(grid: Grid) -> int:
+    """Steps of the season that people expect of this spacing; 1 where there is none.
+
+    >>> usual_season(Grid("month", 1.0)), usual_season(Grid("even", 7 * 86400.0)), usual_season(Grid("business", 1.0))
+    (12, 52, 5)
+    """
+    if grid.kind == "business":
+        return 5
+    if grid.kind in ("month", "month_end"):
+        return max(1, round(12 / grid.step))
+    for below, period in ((3600 * 1.01, DAY), (DAY * 0.51, DAY), (DAY * 1.01, 7 * DAY), (15 * DAY, 364 * DAY)):
+        if grid.kind == "even" and grid.step <= below:
+            return max(1, round(period / grid.step))
+    return 1
+
+
+def utc_offset(utc: Floats, zone: str) -> Floats:
+    """Seconds that the wall clock of `zone` is ahead of UTC; looked up once an hour that occurs."""
+    hours, inverse = np.unique(np.floor(utc / 900).astype(np.int64), return_inverse=True)
+    info = ZoneInfo(zone)
+    ahead = [datetime.fromtimestamp(int(h) * 900, UTC).astimezone(info).utcoffset() for h in hours]
+    return np.array([a.total_seconds() if a else 0.0 for a in ahead])[inverse].reshape(utc.shape)
+
+
+def _gaps(values: Floats, offsets: Ints) -> Floats:
+    """Differences between neighbours of the same series."""
+    if len(values) < 2:
+        return np.zeros(0)
+    keep = np.ones(len(values) - 1, bool)
+    inner = offsets[1:-1]
+    keep[inner[(inner > 0) & (inner < len(values))] - 1] = False
+    return np.diff(values)[keep]
+
+
+def _common_step(gaps: Floats, rows: int) -> float:
+    """The step of which all gaps are multiples, 0 if there is none or the grid would be mostly empty."""
+    if not len(gaps) or gaps.min() <= 0:
+        return 0.0
+    values, counts = np.unique(np.round(gaps, 6), return_counts=True)
+    for step in (float(values[counts.argmax()]), float(values[0])):
+        multiple = gaps / step
+        if np.abs(multiple - np.rint(multiple)).max() < 1e-3 and multiple.sum() <= MAX_ROWS_PER_OBSERVATION * rows:
+            return step
+    return 0.0
+
+
+def _is_business(time: Floats, gaps: Floats) -> bool:
+    days = gaps / DAY
+    weekday = (_days(time).astype(np.int64) + 3) % 7  # 0 is Monday
+    weekends = int((days >= 3).sum())
+    return bool(np.all(days == np.rint(days)) and np.median(days) == 1 and weekday.max() < 5 and weekends >= 2)
+
+
+def _days(time: Floats) -> NDArray[np.datetime64]:
+    return np.floor(time / DAY).astype(np.int64).astype("datetime64[D]")
+
+
+def _months(time: Floats) -> Ints:
+    return _days(time).astype("datetime64[M]").astype(np.int64)
+
+
+def _month_start(months: Ints) -> Floats:
+    return months.astype("datetime64[M]").astype("datetime64[s]").astype(np.float64)

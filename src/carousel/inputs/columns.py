@@ -1,0 +1,176 @@
+"""One column of a user's frame as NumPy: numbers, categories, times; every complaint names row, column and remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+from numpy.typing import NDArray
+
+from carousel.errors import DataError
+from carousel.inputs.clock import Clock
+
+__all__ = ["as_frame", "categories", "is_text", "numbers", "require", "times"]
+
+Frame = nw.DataFrame[Any]
+Column = nw.Series[Any]
+
+
+def as_frame(frame: Any, source: str) -> Frame:
+    """Any pandas, polars or Arrow table, as narwhals sees it.
+
+    Raises DataError where it is none of these, or has no rows.
+    """
+    try:
+        found: Frame = nw.from_native(frame, eager_only=True)
+    except TypeError:
+        raise DataError(
+            f"{source}: expected a pandas, polars or Arrow table but got {type(frame).__name__}; convert it first."
+        ) from None
+    if not len(found):
+        raise DataError(f"{source}: the table has no rows; give it at least one observation.")
+    return found
+
+
+def require(frame: Frame, names: Sequence[str], source: str) -> None:
+    """DataError for the first name that is no column, with the nearest ones that are."""
+    for name in names:
+        if name not in frame.columns:
+            near = difflib.get_close_matches(name, frame.columns, n=3)
+            hint = (
+                f"did you mean {' or '.join(map(repr, near))}?" if near else f"columns are {', '.join(frame.columns)}."
+            )
+            raise DataError(f"{source}: there is no column {name!r}; {hint}")
+
+
+def is_text(column: Column) -> bool:
+    return column.dtype in (nw.String, nw.Categorical, nw.Enum) or column.dtype == nw.Object
+
+
+def is_category(column: Column) -> bool:
+    """Text of which fewer than half of the values are numbers: a category, rather than numbers with a slip."""
+    if not is_text(column):
+        return False
+    values = _texts(column)
+    sample = [v for v in values[:1000] if v is not None]
+    return 2 * sum(_is_number(v) for v in sample) < len(sample) if sample else True
+
+
+def numbers(column: Column, source: str) -> NDArray[np.float64]:
+    """float64 [N], NaN where the value is missing.
+
+    Raises DataError for text, for infinite values and for types that are no numbers.
+    """
+    name = column.name
+    if is_text(column):
+        for row, value in enumerate(_texts(column)):
+            if value is not None and not _is_number(value):
+                raise DataError(
+                    f"{source}, row {row + 1}, column {name!r}: {value!r} is not a number;"
+                    " correct it or leave it empty."
+                )
+        raise DataError(f"{source}, column {name!r}: the numbers are stored as text; convert the column to numbers.")
+    if not (column.dtype.is_numeric() or column.dtype == nw.Boolean or column.null_count() == len(column)):
+        raise DataError(f"{source}, column {name!r}: {column.dtype} is not a numeric type; convert it to numbers.")
+    found = np.asarray(column.cast(nw.Float64).to_numpy(), dtype=np.float64)
+    infinite = np.flatnonzero(np.isinf(found))
+    if len(infinite):
+        row = int(infinite[0])
+        raise DataError(
+            f"{source}, row {row + 1}, column {name!r}: the value is infinite; correct it or leave it empty."
+        )
+    return found
+
+
+def categories(column: Column) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Codes [N] into the sorted texts that occur, NaN where the value is missing."""
+    values = _texts(column)
+    missing = np.array([v is None for v in values])
+    texts, codes = np.unique(np.array(["" if v is None else v for v in values], dtype=str), return_inverse=True)
+    used = np.unique(codes[~missing])
+    position = np.full(len(texts), np.nan)
+    position[used] = np.arange(len(used))
+    found = position[codes]
+    found[missing] = np.nan
+    return found, tuple(str(texts[k]) for k in used)
+
+
+def keys(column: Column, source: str) -> tuple[list[Any], NDArray[np.int64]]:
+    """The distinct values of an id column, sorted, and which one each row has.
+
+    Raises DataError where an id is missing.
+    """
+    missing = np.flatnonzero(column.is_null().to_numpy())
+    if len(missing):
+        raise DataError(
+            f"{source}, row {int(missing[0]) + 1}, column {column.name!r}: the id is missing;"
+            " fill it in or drop the row."
+        )
+    values = _texts(column) if is_text(column) else column.to_numpy()
+    distinct, codes = np.unique(np.asarray(values, dtype=str if is_text(column) else None), return_inverse=True)
+    return [str(v) for v in distinct] if is_text(column) else distinct.tolist(), codes.astype(np.int64)
+
+
+def times(column: Column, source: str) -> tuple[NDArray[np.float64], Clock]:
+    """float64 [N] and what they were: seconds since 1970 for timestamps and ISO 8601 text, numbers as they are.
+
+    Raises DataError where a time is missing, cannot be read, or is infinite.
+    """
+    name = column.name
+    missing = np.flatnonzero(column.is_null().to_numpy())
+    if len(missing):
+        raise DataError(
+            f"{source}, row {int(missing[0]) + 1}, column {name!r}: the time is missing; fill it in or drop the row."
+        )
+    dtype = column.dtype
+    if dtype == nw.Date:
+        days = np.asarray(column.cast(nw.Datetime("us")).to_numpy(), dtype="datetime64[us]")
+        return days.astype(np.float64) / 1e6, Clock("timestamp", dtype)
+    if isinstance(dtype, nw.Datetime):
+        zone = dtype.time_zone
+        plain = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if zone else column
+        stamps = np.asarray(plain.to_numpy(), dtype="datetime64[ns]")
+        return stamps.astype(np.int64) / 1e9, Clock("timestamp", dtype, zone)
+    if is_text(column):
+        return _parse(column, source), Clock("text", nw.String())
+    if dtype.is_numeric():
+        found = numbers(column, source)
+        bad = np.flatnonzero(np.isnan(found))
+        if len(bad):
+            raise DataError(
+                f"{source}, row {int(bad[0]) + 1}, column {name!r}: the time is missing; fill it in or drop the row."
+            )
+        return found, Clock("number", dtype)
+    raise DataError(f"{source}, column {name!r}: {dtype} is no time; use timestamps, ISO 8601 text or numbers.")
+
+
+def _parse(column: Column, source: str) -> NDArray[np.float64]:
+    values = _texts(column)
+    found = np.empty(len(values))
+    for row, value in enumerate(values):
+        try:
+            stamp = datetime.fromisoformat(str(value).strip())
+        except ValueError:
+            raise DataError(
+                f"{source}, row {row + 1}, column {column.name!r}: {value!r} is not a time;"
+                " write it as 2024-03-01 or 2024-03-01 12:00:00."
+            ) from None
+        found[row] = (stamp if stamp.tzinfo else stamp.replace(tzinfo=UTC)).timestamp()
+    return found
+
+
+def _texts(column: Column) -> list[str | None]:
+    missing = column.is_null().to_list()
+    return [None if gone else str(value) for value, gone in zip(column.to_list(), missing, strict=True)]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

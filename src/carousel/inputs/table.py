@@ -1,0 +1,360 @@
+"""Tables of series, one row per observation: from a user's frame to `Series`, and from arrays back to such a frame.
+
+Every fault of the data is found here, before any training. A regular grid with absent rows becomes unobserved rows
+on that grid, so that seasons stay aligned; a truly uneven clock keeps its rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+from numpy.typing import NDArray
+
+from carousel.errors import DataError
+from carousel.inputs import columns
+from carousel.inputs.clock import Clock, Grid, infer_grid, utc_offset
+
+__all__ = ["Roles", "Series", "infer_roles", "read_table", "write_table"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which column is what. `known` columns are known in advance for the times to forecast, `features` are not."""
+
+    id: str | None = None
+    time: str | None = None
+    target: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    static: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        seen: dict[str, str] = {}
+        for role in ("id", "time", "target", "features", "static", "known"):
+            names = getattr(self, role)
+            for name in (names,) if isinstance(names, str) else names or ():
+                if name in seen:
+                    raise DataError(
+                        f"column {name!r} is named as {seen[name]} and as {role}; give every column one role."
+                    )
+                seen[name] = role
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns that are read, in order of their roles."""
+        single = tuple(name for name in (self.id, self.time) if name)
+        return single + self.target + self.features + self.static + self.known
+
+
+@dataclass(frozen=True)
+class Series:
+    """B series, sorted by id and time, as flat arrays of N rows; rows of series b are offsets[b]:offsets[b + 1].
+
+    NaN is not observed. Columns of text are codes into `categories[name]`. `row` is the 1-based row of the user's
+    table, 0 for a row that the grid has and the table has not.
+    """
+
+    roles: Roles
+    ids: list[Any]
+    offsets: Ints  # [B + 1]
+    time: Floats  # [N]
+    target: Floats  # [N, K]
+    features: Floats  # [N, F]
+    known: Floats  # [N, Kn]
+    static: Floats  # [B, S]
+    categories: Mapping[str, tuple[str, ...]]
+    grid: Grid
+    clock: Clock
+    row: Ints  # [N]
+    source: str
+    id_dtype: Any
+    backend: Any
+
+    @property
+    def step(self) -> float:
+        """Spacing of the grid: seconds, numbers, months or business days, as `grid.kind` says."""
+        return self.grid.step
+
+    @property
+    def lengths(self) -> Ints:
+        return np.diff(self.offsets)
+
+    def select(self, which: Ints) -> Series:
+        """The series numbered `which`, in that order."""
+        lengths = self.lengths[which]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        rows = np.arange(offsets[-1]) + np.repeat(self.offsets[which] - offsets[:-1], lengths)
+        return replace(
+            self,
+            ids=[self.ids[k] for k in which],
+            offsets=offsets,
+            time=self.time[rows],
+            target=self.target[rows],
+            features=self.features[rows],
+            known=self.known[rows],
+            static=self.static[which],
+            row=self.row[rows],
+        )
+
+    def name(self, which: Ints) -> str:
+        """Series as a message names them: the first three and how many more."""
+        if self.roles.id is None:
+            return "the series"
+        named = ", ".join(repr(self.ids[k]) for k in which[:3])
+        more = f" and {len(which) - 3} more" if len(which) > 3 else ""
+        return f"series {named}{more}"
+
+
+def infer_roles(
+    frame: Any,
+    *,
+    id: str | None,
+    time: str | None,
+    target: tuple[str, ...],
+    features: tuple[str, ...] | None,
+    static: tuple[str, ...],
+    known: tuple[str, ...],
+    source: str = "data",
+) -> Roles:
+    """Fill in what the table makes plain: the only timestamp column is the time, the only numeric one the target,
+    and with `features` None every column without a role is a feature.
+
+    Raises DataError where the target is ambiguous.
+    """
+    table = columns.as_frame(frame, source)
+    taken = {name for name in (id, time, *target, *(features or ()), *static, *known) if name}
+    columns.require(table, sorted(taken), source)
+    free = [name for name in table.columns if name not in taken]
+    if time is None:
+        stamps = [n for n in free if table[n].dtype == nw.Date or isinstance(table[n].dtype, nw.Datetime)]
+        time = stamps[0] if len(stamps) == 1 else None
+        free = [name for name in free if name != time]
+    if not target:
+        numeric = [name for name in free if table[name].dtype.is_numeric()]
+        if len(numeric) != 1:
+            among = f"one of {', '.join(numeric)}" if numeric else "a numeric column, of which there is none"
+            raise DataError(f"{source}: which column is to be forecast is not clear; name the target, {among}.")
+        target = (numeric[0],)
+        free.remove(numeric[0])
+    return Roles(id, time, target, tuple(free) if features is None else features, static, known)
+
+
+def read_table(
+    frame: Any, roles: Roles, *, source: str = "data", grid: Grid | None = None, future: Any = None
+) -> Series:
+    """All series of a pandas, polars or Arrow table; `future` holds more rows with the known columns only.
+
+    `grid` is the one a model was trained on; without it, it is inferred. Raises DataError, which names source, row,
+    column and remedy, for: no table, no rows, missing column, text in a numeric column, unreadable or missing time,
+    infinite values, the same time twice in a series, an all-missing target, a static column that changes within a
+    series, times off the grid.
+    """
+    table = columns.as_frame(frame, source)
+    columns.require(table, roles.columns, source)
+    table = table.select(roles.columns)
+    own = len(table)
+    if future is not None:
+        table = _append(table, future, roles)
+    ids, series = columns.keys(table[roles.id], source) if roles.id else ([0], np.zeros(len(table), np.int64))
+    if roles.time:
+        time, clock = columns.times(table[roles.time], source)
+    else:
+        time, clock = _row_numbers(series, len(ids)), Clock("row")
+    order = np.lexsort((time, series))
+    series, time, row = series[order], time[order], order + 1
+    offsets = np.searchsorted(series, np.arange(len(ids) + 1)).astype(np.int64)
+    _refuse_duplicates(series, time, row, roles, ids, clock, source)
+    grid, time = _settle_grid(grid, time, offsets, clock)
+
+    found: dict[str, tuple[str, ...]] = {}
+    read = {role: _read(table, getattr(roles, role), found, source)[order] for role in ("target", *_COVARIATES)}
+    if roles.target and not np.isfinite(read["target"][row <= own]).any(0).all():
+        name = roles.target[int(np.argmin(np.isfinite(read["target"]).any(0)))]
+        raise DataError(f"{source}, column {name!r}: no value of the target is observed; there is nothing to learn.")
+    static = _constant(read.pop("static"), offsets, roles, row, ids, source)
+    made = Series(
+        roles=roles,
+        ids=ids,
+        offsets=offsets,
+        time=time,
+        static=static,
+        categories=found,
+        grid=grid,
+        clock=clock,
+        row=row,
+        source=source,
+        id_dtype=table[roles.id].dtype if roles.id else None,
+        backend=table.implementation,
+        **read,
+    )
+    return made if grid.kind == "uneven" else _on_grid(made)
+
+
+_COVARIATES = ("features", "known", "static")
+
+
+def write_table(series: Series, which: Ints, time: Floats, rest: Mapping[str, NDArray[Any] | list[Any]]) -> Any:
+    """A frame of the kind that `series` came from: the id of series `which` [M], `time` [M], then the `rest`."""
+    backend = series.backend
+    made = []
+    if series.roles.id:
+        ids = [series.ids[k] for k in which]
+        dtype = nw.String() if series.id_dtype in (nw.Categorical, nw.Enum) else series.id_dtype
+        made.append(nw.new_series(series.roles.id, ids, dtype, backend=backend))
+    name = series.roles.time or "row"
+    made.append(_write_time(name, time, series))
+    made += [nw.new_series(key, values, backend=backend) for key, values in rest.items()]
+    return nw.from_dict({column.name: column for column in made}).to_native()
+
+
+def _write_time(name: str, time: Floats, series: Series) -> nw.Series[Any]:
+    clock, backend = series.clock, series.backend
+    if clock.kind == "row":
+        return nw.new_series(name, np.rint(time).astype(np.int64), backend=backend)
+    if clock.kind == "number":
+        whole = clock.dtype.is_integer() and np.all(time == np.rint(time))
+        values = np.rint(time).astype(np.int64) if whole else time
+        return nw.new_series(name, values, clock.dtype if whole else nw.Float64(), backend=backend)
+    stamps = np.rint(time * 1e6).astype(np.int64).astype("datetime64[us]")
+    if clock.kind == "text":
+        return nw.new_series(name, [clock.describe(t) for t in time], nw.String(), backend=backend)
+    plain = nw.new_series(name, stamps, nw.Datetime("us"), backend=backend)
+    if clock.zone and series.grid.wall:
+        plain = plain.dt.replace_time_zone(clock.zone)
+    elif clock.zone:
+        plain = plain.dt.replace_time_zone("UTC").dt.convert_time_zone(clock.zone)
+    return plain.cast(clock.dtype)
+
+
+def _append(table: columns.Frame, future: Any, roles: Roles) -> columns.Frame:
+    more = columns.as_frame(future, "future")
+    wanted = tuple(name for name in (roles.id, roles.time) if name) + roles.known
+    columns.require(more, wanted, "future")
+    if roles.time is None:
+        raise DataError("future: rows to come need a time column; fit with time=... first.")
+    more = more.select(wanted)
+    if more.implementation is not table.implementation:
+        raise DataError(f"future: give a {table.implementation.name.lower()} table, as the data are.")
+    casts = [nw.col(n).cast(table[n].dtype) for n in wanted if more[n].dtype != table[n].dtype]
+    try:
+        return nw.concat([table, more.with_columns(casts)], how="diagonal")
+    except Exception as error:
+        raise DataError(f"future: its columns do not fit those of the data ({error}); use the same types.") from None
+
+
+def _row_numbers(series: Ints, count: int) -> Floats:
+    """0, 1, 2, ... within each series, in the order of the table."""
+    order = np.argsort(series, kind="stable")
+    starts = np.searchsorted(series[order], np.arange(count))
+    number = np.empty(len(series))
+    number[order] = np.arange(len(series)) - starts[series[order]]
+    return number
+
+
+def _refuse_duplicates(
+    series: Ints, time: Floats, row: Ints, roles: Roles, ids: list[Any], clock: Clock, source: str
+) -> None:
+    same = np.flatnonzero((np.diff(series) == 0) & (np.diff(time) == 0))
+    if len(same):
+        k = int(same[0])
+        first, second = sorted((int(row[k]), int(row[k + 1])))
+        who = f"series {ids[series[k]]!r} has " if roles.id else ""
+        raise DataError(
+            f"{source}, row {second}, column {roles.time!r}: {who}the time {clock.describe(time[k])} a second time"
+            f" (first in row {first}); keep one of the two{'' if roles.id else ', or name the id column'}."
+        )
+
+
+def _settle_grid(grid: Grid | None, time: Floats, offsets: Ints, clock: Clock) -> tuple[Grid, Floats]:
+    """The grid and the times as it counts them."""
+    if grid is None:
+        grid = infer_grid(time, offsets, stamps=clock.stamps)
+        if grid.kind == "uneven" and clock.zone:
+            local = time + utc_offset(time, clock.zone)
+            wall = infer_grid(local, offsets, stamps=True)
+            if wall.kind != "uneven":
+                grid = replace(wall, wall=True)
+    if grid.wall:
+        if clock.zone is None:
+            raise DataError("the model was trained on times with a time zone, these have none; add the zone.")
+        time = time + utc_offset(time, clock.zone)
+    return grid, time
+
+
+def _read(table: columns.Frame, names: tuple[str, ...], found: dict[str, tuple[str, ...]], source: str) -> Floats:
+    made = np.empty((len(table), len(names)))
+    for k, name in enumerate(names):
+        if columns.is_category(table[name]):
+            made[:, k], found[name] = columns.categories(table[name])
+        else:
+            made[:, k] = columns.numbers(table[name], source)
+    return made
+
+
+def _constant(values: Floats, offsets: Ints, roles: Roles, row: Ints, ids: list[Any], source: str) -> Floats:
+    """The one value [B, S] that each static column has in each series, NaN where it is never given."""
+    filled = np.where(np.isnan(values), -np.inf, values)
+    top = np.maximum.reduceat(filled, offsets[:-1], axis=0) if values.size else np.zeros((len(ids), values.shape[1]))
+    top = np.where(np.isinf(top), np.nan, top)
+    differs = ~np.isnan(values) & (values != np.repeat(top, np.diff(offsets), axis=0))
+    if differs.any():
+        at, column = (int(v) for v in np.argwhere(differs)[0])
+        which = int(np.searchsorted(offsets, at, side="right")) - 1
+        who = f"series {ids[which]!r}" if roles.id else "the series"
+        raise DataError(
+            f"{source}, row {int(row[at])}, column {roles.static[column]!r}: a static column may not change within"
+            f" {who}; correct it, or give it as a feature."
+        )
+    return np.asarray(top)
+
+
+def _on_grid(series: Series) -> Series:
+    """Rows of the grid that the table lacks become unobserved rows."""
+    grid, lengths = series.grid, series.lengths
+    starts = np.repeat(series.time[series.offsets[:-1]], lengths)
+    if grid.kind == "even":
+        exact = (series.time - starts) / grid.step
+        ticks = np.rint(exact).astype(np.int64)
+        off = np.flatnonzero(np.abs(exact - ticks) > 1e-3)
+    else:
+        ticks = grid.ticks(series.time) - np.repeat(grid.ticks(series.time[series.offsets[:-1]]), lengths)
+        off = np.flatnonzero(np.abs(grid.ahead(starts, ticks) - series.time) > 1.0)
+    if len(off):
+        at = int(off[0])
+        raise DataError(
+            f"{series.source}, row {int(series.row[at])}, column {series.roles.time!r}: the time"
+            f" {series.clock.describe(series.time[at])} does not lie on the {grid.kind} grid of step {grid.step:g} that"
+            " the model was trained on; resample the data to it."
+        )
+    offsets = np.concatenate([[0], np.cumsum(ticks[series.offsets[1:] - 1] + 1)])
+    if offsets[-1] == len(series.time):
+        return series
+    at = ticks + np.repeat(offsets[:-1], lengths)
+    new = np.diff(offsets)
+    k = np.arange(offsets[-1]) - np.repeat(offsets[:-1], new)
+    time = grid.ahead(np.repeat(series.time[series.offsets[:-1]], new), k)
+    time[at] = series.time
+    row = np.zeros(offsets[-1], np.int64)
+    row[at] = series.row
+
+    def spread(values: Floats) -> Floats:
+        made = np.full((int(offsets[-1]), values.shape[1]), np.nan)
+        made[at] = values
+        return made
+
+    return replace(
+        series,
+        offsets=offsets,
+        time=time,
+        row=row,
+        target=spread(series.target),
+        features=spread(series.features),
+        known=spread(series.known),
+    )

@@ -1,0 +1,374 @@
+"""Tables as a model sees them: windows of `context` rows up to an origin, scaled by their own level and spread.
+
+Fitted on training rows only (`fit_input`), then frozen. Everything a window holds about the target is causal: it
+depends on rows up to and including its origin. All windows of a batch are gathered at once by index arithmetic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carousel.errors import DataError
+from carousel.inputs.clock import Grid, calendar_features
+from carousel.inputs.table import Roles, Series
+
+__all__ = ["Column", "Rows", "TableInput", "Windows", "fit_columns"]
+
+Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+MISSING, UNSEEN, FIRST = 0, 1, 2  # codes of categories; those seen in training follow
+PER_TARGET = 4  # channels of a step: value, observed, age, difference; and one for each season
+PER_LAG = 4  # channels of a step ahead and season: see `_lags`
+LEVELS = ("last", "mean")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A covariate as fitted: a number is (x - mean) / scale and whether it is observed, a category is embedded."""
+
+    name: str
+    kind: Literal["number", "category"]
+    mean: float = 0.0
+    scale: float = 1.0
+    values: tuple[str, ...] = ()
+
+    @property
+    def codes(self) -> int:
+        return FIRST + len(self.values)
+
+    @property
+    def width(self) -> int:
+        """Channels that the column takes: an embedding grows slowly with the number of categories."""
+        return 2 if self.kind == "number" else min(16, 1 + round(1.6 * len(self.values) ** 0.5))
+
+
+@dataclass(frozen=True)
+class TableInput:
+    """Which rows and columns a model sees, and the scalers and categories fitted on its training rows."""
+
+    roles: Roles
+    grid: Grid
+    stamps: bool
+    context: int
+    horizon: int
+    seasons: tuple[int, ...]
+    level: Literal["last", "mean"]
+    calendar: tuple[str, ...]
+    features: tuple[Column, ...]
+    known: tuple[Column, ...]
+    static: tuple[Column, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("context", "horizon", *(f"seasons[{k}]" for k in range(len(self.seasons)))):
+            value = self.seasons[int(name[8:-1])] if name.startswith("seasons") else getattr(self, name)
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+
+    @property
+    def targets(self) -> int:
+        return len(self.roles.target)
+
+    @property
+    def embedded(self) -> tuple[Column, ...]:
+        """The categorical columns in the order of their embeddings."""
+        return tuple(c for c in self.features + self.known + self.static if c.kind == "category")
+
+    @property
+    def uneven(self) -> bool:
+        return self.grid.kind == "uneven"
+
+    @property
+    def reach(self) -> int:
+        """Rows up to the origin that a window looks at."""
+        return self.context + max(self.seasons, default=0)
+
+    @property
+    def step_size(self) -> int:
+        """Channels of one step of the stack's input, embeddings included."""
+        own = self.targets * (PER_TARGET + len(self.seasons)) + 2 * len(self.calendar) + self.uneven
+        return own + sum(c.width for c in self.features + self.known)
+
+    @property
+    def ahead_size(self) -> int:
+        """Channels of one step ahead, embeddings included."""
+        own = self.targets * PER_LAG * len(self.seasons) + 2 * len(self.calendar) + self.uneven
+        return own + sum(c.width for c in self.known)
+
+    @property
+    def static_size(self) -> int:
+        """Channels of one series: its level and spread, and the static columns."""
+        return 2 * self.targets + sum(c.width for c in self.static)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The embeddings, as in the input module's `state_dict`."""
+        return {f"embed.{k}.weight": (c.codes, c.width) for k, c in enumerate(self.embedded)}
+
+
+class Windows(NamedTuple):
+    """n windows: C context rows, H rows ahead, K targets. Scaled values are (value - level) / spread."""
+
+    steps: Singles  # [n, C, .]
+    step_codes: Ints  # [n, C, categories of features and known]
+    ahead: Singles  # [n, H, .]
+    ahead_codes: Ints  # [n, H, categories of known]
+    static: Singles  # [n, .]
+    static_codes: Ints  # [n, categories of static]
+    base: Singles  # [n, H, K, 3]: forecasts to correct: last value, last season, last season with drift
+    truth: Singles  # [n, H, K], NaN where not observed
+    level: Floats  # [n, K]
+    spread: Floats  # [n, K]
+    elapsed: Singles  # [n, C] time since the previous row, in steps
+
+
+class Rows:
+    """Series made ready for gathering: every series followed by `horizon` rows to come.
+
+    Raises DataError where columns are of another kind than in training.
+    """
+
+    def __init__(self, series: Series, config: TableInput) -> None:
+        self.config, self.series = config, series
+        _check_kinds(series, config)
+        h = config.horizon
+        lengths = series.lengths
+        self.start = series.offsets[:-1] + h * np.arange(len(lengths))  # [B] in rows of this object
+        total = int(series.offsets[-1]) + h * len(lengths)
+        self.owner = np.repeat(np.arange(len(lengths)), lengths + h)  # [M]
+        place = np.arange(series.offsets[-1]) + h * np.repeat(np.arange(len(lengths)), lengths)
+        self.own = np.zeros(total, bool)
+        self.own[place] = True
+        self.time = self._times(place, lengths)
+        self.target = _scatter(series.target, place, total)  # [M, K]
+        known = np.isfinite(self.target)
+        rows = np.arange(total)[:, None]
+        latest = np.maximum.accumulate(np.where(known, rows, -1), axis=0)
+        self.latest = np.where(latest >= self.start[self.owner][:, None], latest, -1)  # [M, K], -1: none yet
+        self._running_spread()
+        self._ages()
+        covariates = [_encode(series, c, "features") for c in config.features]
+        ahead = [_encode(series, c, "known") for c in config.known]
+        self.codes = _scatter_codes([c for n, c in covariates + ahead if c is not None], place, total)
+        self.ahead_codes = _scatter_codes([c for n, c in ahead if c is not None], place, total)
+        calendar = calendar_features(series.clock.local(self.time, series.grid), config.calendar)
+        ahead_numbers = [_scatter(n, place, total, 0.0) for n, _ in ahead if n is not None]
+        self.ahead = np.concatenate([*ahead_numbers, calendar, np.zeros((total, 0))], 1).astype(np.float32)
+        numbers = [_scatter(n, place, total, 0.0) for n, _ in covariates if n is not None]
+        self.elapsed = self._elapsed()
+        elapsed = [np.log1p(self.elapsed)[:, None]] if config.uneven else []
+        self.numbers = np.concatenate([*numbers, self.ahead, *elapsed, np.zeros((total, 0))], 1).astype(np.float32)
+        static = [_encode(series, c, "static") for c in config.static]
+        fixed = [n for n, _ in static if n is not None]
+        self.static = np.concatenate([*fixed, np.zeros((len(lengths), 0))], 1).astype(np.float32)
+        self.static_codes = _scatter_codes(
+            [c for _, c in static if c is not None], np.arange(len(lengths)), len(lengths)
+        )
+
+    def place(self, origins: Ints) -> Ints:
+        """Rows of this object for row indices into the series."""
+        which = np.searchsorted(self.series.offsets, origins, side="right") - 1
+        return origins + self.config.horizon * which
+
+    def gather(self, at: Ints) -> Windows:
+        """The windows whose last row is `at` [n] (rows of this object, see `place`)."""
+        config = self.config
+        c, h, reach = config.context, config.horizon, config.reach
+        index = at[:, None] + np.arange(1 - reach, h + 1)
+        start = self.start[self.owner[at]]
+        outside = index < start[:, None]
+        index = np.where(outside, 0, index)
+        values = self.target[index]  # [n, reach + H, K]
+        values[outside] = np.nan
+        past = values[:, :reach]
+        level, spread, last = self._scale(at, past[:, -c:])
+        scaled = ((values - level[:, None]) / spread[:, None]).astype(np.float32)
+        past, truth = scaled[:, :reach], scaled[:, reach:]
+        context, out = index[:, reach - c : reach], outside[:, reach - c : reach]
+        latest = ((last - level) / spread).astype(np.float32)
+        lags, base = self._lags(at, past, latest, level, spread)
+        steps = [*self._channels(past, context, out), np.where(out[..., None], 0, self.numbers[context])]
+        following = index[:, reach:]
+        ahead = [lags, self.ahead[following]]
+        if config.uneven:
+            lead = (self.time[following] - self.time[at][:, None]) / config.grid.step
+            ahead.append(np.log1p(np.maximum(lead, 0))[..., None].astype(np.float32))
+        which = self.owner[at]
+        size = np.log(np.maximum(spread / (np.abs(level) + spread), 1e-6)) / 3
+        return Windows(
+            steps=np.concatenate(steps, -1),
+            step_codes=np.where(out[..., None], MISSING, self.codes[context]),
+            ahead=np.concatenate(ahead, -1),
+            ahead_codes=self.ahead_codes[following],
+            static=np.concatenate([latest, size.astype(np.float32), self.static[which]], -1),
+            static_codes=self.static_codes[which],
+            base=base,
+            truth=truth,
+            level=level,
+            spread=spread,
+            elapsed=np.where(out, 1, self.elapsed[context]),
+        )
+
+    def _scale(self, at: Ints, x: Floats) -> tuple[Floats, Floats, Floats]:
+        """Level, spread and latest value [n, K] of context rows x [n, C, K]."""
+        seen = np.isfinite(x)
+        count = seen.sum(1)
+        n = np.maximum(count, 1)
+        filled = np.where(seen, x, 0.0)
+        row = self.latest[at]
+        last = np.where(row >= 0, np.take_along_axis(self.target, np.maximum(row, 0), 0), 0.0)
+        mean = np.where(count > 0, filled.sum(1) / n, last)
+        level = last if self.config.level == "last" else mean
+        spread = (np.abs(filled - level[:, None]) * seen).sum(1) / n
+        running = np.take_along_axis(self.running, np.maximum(row, 0), 0)
+        spread = np.where((count > 1) & (spread > 0), spread, running)
+        floor = 1e-4 * np.maximum(np.abs(filled).sum(1) / n, np.abs(last)) + 1e-9
+        return level, np.maximum(spread, floor), last
+
+    def _channels(self, past: Singles, context: Ints, out: NDArray[np.bool_]) -> list[Singles]:
+        """Of each target: scaled value, observed, age, difference, and the values one season before."""
+        c, reach = self.config.context, self.config.reach
+        x = past[:, -c:]
+        seen = np.isfinite(x)
+        value = np.where(seen, x, 0)
+        both = seen[:, 1:] & seen[:, :-1]
+        difference = np.zeros_like(value)
+        difference[:, 1:] = np.where(both, value[:, 1:] - value[:, :-1], 0)
+        age = np.where(out[..., None], 0, self.age[context])
+        found = [value, seen.astype(np.float32), age, difference]
+        found += [np.nan_to_num(past[:, reach - c - m : reach - m]) for m in self.config.seasons]
+        return found
+
+    def _lags(self, at: Ints, past: Singles, latest: Singles, level: Floats, spread: Floats) -> tuple[Singles, Singles]:
+        """What the last seasons say of each step ahead: channels [n, H, 4 K S] and bases [n, H, K, 3].
+
+        Of season m: the value one season (or as many as needed) before, the same relative to the latest value,
+        whether it is missing, and the change since one season before the latest value.
+        """
+        config = self.config
+        h, reach = np.arange(1, config.horizon + 1), config.reach
+        now = np.broadcast_to(latest[:, None], (len(at), config.horizon, config.targets))
+        naive = drift = now
+        found = []
+        for m in config.seasons:
+            back = reach - 1 + h - m * (-(-h // m))
+            value = past[:, back]
+            missing = ~np.isfinite(value)
+            value = np.where(missing, now, value)
+            anchor, known = self._before(at, m)
+            anchor = ((anchor - level) / spread).astype(np.float32)[:, None]
+            change = np.where(missing | ~known[:, None], 0, value - np.nan_to_num(anchor))
+            found += [value, value - now, missing.astype(np.float32), change]
+            naive, drift = value, now + change
+        lags = np.concatenate(found, -1) if found else np.zeros((len(at), config.horizon, 0), np.float32)
+        return lags.astype(np.float32), np.stack([now, naive, drift], -1)
+
+    def _before(self, at: Ints, m: int) -> tuple[Floats, NDArray[np.bool_]]:
+        """The target [n, K] m rows before the latest observed one, and whether it is observed."""
+        row = self.latest[at] - m
+        inside = row >= self.start[self.owner[at]][:, None]
+        value = np.take_along_axis(self.target, np.where(inside, row, 0), 0)
+        return value, inside & np.isfinite(value)
+
+    def _times(self, place: Ints, lengths: Ints) -> Floats:
+        h, series = self.config.horizon, self.series
+        time = np.empty(len(self.owner))
+        time[place] = series.time
+        ends = self.start + lengths
+        k = np.arange(1, h + 1)
+        time[ends[:, None] + k - 1] = series.grid.ahead(series.time[series.offsets[1:] - 1][:, None], k)
+        return time
+
+    def _running_spread(self) -> None:
+        """Mean absolute change between observed neighbours so far [M, K]: the scale where a window has none."""
+        before = np.where(np.roll(self.owner, 1)[:, None] == self.owner[:, None], np.roll(self.latest, 1, 0), -1)
+        before[0] = -1
+        pair = np.isfinite(self.target) & (before >= 0)
+        earlier = np.take_along_axis(self.target, np.maximum(before, 0), 0)
+        change = np.where(pair, np.abs(self.target - earlier), 0.0)
+        total, count = np.cumsum(change, 0), np.cumsum(pair, 0)
+        first = self.start[self.owner]
+        head = np.where(first > 0, first - 1, 0)
+        total = total - np.where((first > 0)[:, None], total[head], 0)
+        count = count - np.where((first > 0)[:, None], count[head], 0)
+        self.running = np.maximum(total, 0) / np.maximum(count, 1)
+
+    def _ages(self) -> None:
+        """log(1 + steps since the target was observed) / 3; 0 before the first observation."""
+        since = self.time[:, None] - self.time[np.maximum(self.latest, 0)]
+        if self.config.uneven:
+            steps = since / self.config.grid.step
+        else:
+            steps = np.arange(len(self.owner))[:, None] - self.latest
+        self.age = np.where(self.latest >= 0, np.log1p(np.maximum(steps, 0)) / 3, 0).astype(np.float32)
+
+    def _elapsed(self) -> Singles:
+        """Time since the previous row in (median) steps: [M], 1 on a grid and for the first row of a series."""
+        if not self.config.uneven:
+            return np.ones(len(self.owner), np.float32)
+        gap = np.diff(self.time, prepend=self.time[:1]) / self.config.grid.step
+        gap[self.start] = 1
+        return gap.astype(np.float32)
+
+
+def fit_columns(series: Series, role: Literal["features", "known", "static"], training: Ints) -> tuple[Column, ...]:
+    """Means, scales and categories of one role's columns over the `training` rows (series, for static ones).
+
+    Raises DataError for a column that is never observed there.
+    """
+    found = []
+    for k, name in enumerate(getattr(series.roles, role)):
+        values = getattr(series, role)[training, k]
+        values = values[np.isfinite(values)]
+        if not len(values):
+            raise DataError(
+                f"{series.source}, column {name!r}: no value is observed in the training part; leave the column out."
+            )
+        if name in series.categories:
+            seen = tuple(series.categories[name][int(code)] for code in np.unique(values))
+            found.append(Column(name, "category", values=seen))
+        else:
+            scale = float(values.std())
+            found.append(Column(name, "number", float(values.mean()), scale if scale > 0 else 1.0))
+    return tuple(found)
+
+
+def _check_kinds(series: Series, config: TableInput) -> None:
+    for role in ("features", "known", "static"):
+        for k, column in enumerate(getattr(config, role)):
+            text = column.name in series.categories
+            if text != (column.kind == "category") and np.isfinite(getattr(series, role)[:, k]).any():
+                was, now = ("text", "numbers") if column.kind == "category" else ("numbers", "text")
+                raise DataError(
+                    f"{series.source}, column {column.name!r}: it held {was} in training and holds {now} here;"
+                    f" convert it to {was}."
+                )
+
+
+def _encode(series: Series, column: Column, role: str) -> tuple[Floats | None, Ints | None]:
+    """A number column as [N, 2] (scaled, observed), or a category as its codes [N]."""
+    values = getattr(series, role)[:, getattr(series.roles, role).index(column.name)]
+    seen = np.isfinite(values)
+    if column.kind == "number":
+        scaled = np.where(seen, (values - column.mean) / column.scale, 0.0)
+        return np.stack([scaled, seen.astype(np.float64)], 1), None
+    fitted = {value: FIRST + k for k, value in enumerate(column.values)}
+    codes = np.array([MISSING] + [fitted.get(v, UNSEEN) for v in series.categories.get(column.name, ())], np.int64)
+    return None, codes[np.where(seen, values + 1, 0).astype(np.int64)]
+
+
+def _scatter(values: Floats, place: Ints, total: int, fill: float = np.nan) -> Floats:
+    made = np.full((total, values.shape[1]), fill)
+    made[place] = values
+    return made
+
+
+def _scatter_codes(columns: list[Ints], place: Ints, total: int) -> Ints:
+    made = np.full((total, len(columns)), MISSING, np.int64)
+    for k, codes in enumerate(columns):
+        made[place, k] = codes
+    return made

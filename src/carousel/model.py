@@ -1,0 +1,135 @@
+"""A model: one input, one LSTM stack, one head, built from one frozen ModelConfig."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from carousel.config import ModelConfig, StackConfig
+from carousel.heads.forecast_net import ForecastNet
+from carousel.inputs.windows import Column, TableInput, Windows
+from carousel.lstm import LSTM
+
+__all__ = ["Batch", "ForecastModel", "build", "initialise", "members_from", "to_batch"]
+
+Weights = dict[str, NDArray[Any]]
+
+
+class Batch(NamedTuple):
+    """`Windows` as tensors; level and spread stay behind, in float64."""
+
+    steps: Tensor
+    step_codes: Tensor
+    ahead: Tensor
+    ahead_codes: Tensor
+    static: Tensor
+    static_codes: Tensor
+    base: Tensor
+    truth: Tensor
+    elapsed: Tensor
+
+
+def to_batch(windows: Windows, device: torch.device | str = "cpu") -> Batch:
+    return Batch(**{name: torch.from_numpy(getattr(windows, name)).to(device) for name in Batch._fields})
+
+
+class Embeddings(nn.Module):
+    """One table for each categorical column; numbers pass by."""
+
+    def __init__(self, config: TableInput) -> None:
+        super().__init__()
+        self.embed = nn.ModuleList(nn.Embedding(c.codes, c.width) for c in config.embedded)
+        order = [c.name for c in config.embedded]
+
+        def tables(columns: tuple[Column, ...]) -> list[int]:
+            return [order.index(c.name) for c in columns if c.kind == "category"]
+
+        self.steps = tables(config.features + config.known)
+        self.ahead = tables(config.known)
+        self.static = tables(config.static)
+
+    def forward(self, numbers: Tensor, codes: Tensor, which: list[int]) -> Tensor:
+        """numbers [..., F] beside the embedded codes [..., number of tables]."""
+        return torch.cat([numbers, *(self.embed[t](codes[..., k]) for k, t in enumerate(which))], -1)
+
+
+class ForecastModel(nn.Module):
+    """One member: Batch -> quantiles [n, H, K, Q] in the windows' scaled units."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        table = config.input
+        self.targets = table.targets
+        self.input = Embeddings(table)
+        self.stack = _stack(config.stack, table.step_size)
+        self.head = ForecastNet(
+            config.head,
+            state=config.stack.output_size,
+            static=table.static_size,
+            ahead=table.ahead_size,
+            context=table.context,
+            horizon=table.horizon,
+            targets=table.targets,
+        )
+        self.dropout = nn.Dropout(config.stack.dropout)
+
+    def forward(self, batch: Batch) -> Tensor:
+        x = self.input(batch.steps, batch.step_codes, self.input.steps)
+        out, _ = self.stack(x, elapsed=batch.elapsed) if self.stack.spec.decay else self.stack(x)
+        static = self.input(batch.static, batch.static_codes, self.input.static)
+        state = torch.cat([self.dropout(out[:, -1]), static], -1)
+        ahead = self.input(batch.ahead, batch.ahead_codes, self.input.ahead)
+        found: Tensor = self.head(state, ahead, batch.steps[..., : self.targets], batch.base)
+        return found
+
+
+def _stack(config: StackConfig, input_size: int) -> LSTM:
+    return LSTM(
+        input_size,
+        config.hidden_size,
+        config.num_layers,
+        batch_first=True,
+        dropout=config.dropout if config.num_layers > 1 else 0.0,
+        **asdict(config.cell),
+    )
+
+
+def build(config: ModelConfig) -> ForecastModel:
+    """One member with torch's default weights; `initialise` gives it those of training's start."""
+    return ForecastModel(config)
+
+
+def initialise(stack: LSTM) -> None:
+    """Xavier-uniform input weights, orthogonal recurrent weights gate by gate, biases 0 and 1 for the forget gate.
+
+    Sources: Glorot & Bengio 2010; Saxe et al. 2014; Gers et al. 2000. Weights of the variants stay as they are.
+    """
+    size, gates = stack.hidden_size, stack.spec.gates
+    forget = gates.index("f")
+    for name, weight in stack.named_parameters():
+        if name.startswith("weight_ih"):
+            nn.init.xavier_uniform_(weight)
+        elif name.startswith("weight_hh"):
+            for k in range(len(gates)):
+                nn.init.orthogonal_(weight[k * size : (k + 1) * size])
+        elif name.startswith("bias"):
+            nn.init.zeros_(weight)
+            if name.startswith("bias_ih"):
+                nn.init.ones_(weight[forget * size : (forget + 1) * size])
+
+
+def members_from(config: ModelConfig, weights: Mapping[str, NDArray[Any]]) -> list[ForecastModel]:
+    """The trained members of an ensemble, in evaluation mode, from weights named as `ModelConfig.shapes` says."""
+    found = []
+    for k in range(config.seeds):
+        member = build(config)
+        own = {name: torch.from_numpy(np.array(weights[f"{k}.{name}"])) for name in config.member_shapes()}
+        member.load_state_dict(own)
+        found.append(member.eval())
+    return found

@@ -1,0 +1,408 @@
+"""The only training loop, and every choice of it in one frozen TrainConfig."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import json
+import math
+import signal
+import threading
+import time
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from carousel.cell import CellSpec
+from carousel.checkpoint import Checkpoint
+from carousel.errors import CarouselError
+
+__all__ = ["Event", "Interrupted", "Result", "Task", "TrainConfig", "train"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Every choice of training, with defaults that a practitioner expects.
+
+    AdamW (Loshchilov & Hutter 2019) with linear warm-up and cosine decay, gradients clipped to norm 1, weights
+    averaged over steps (Polyak & Juditsky 1992), early stopping that restores the best weights.
+
+    Raises ValueError for a value out of range.
+
+    >>> TrainConfig().with_settings(["hidden_size=32", "cell.peephole=true"]).cell.peephole
+    True
+    """
+
+    hidden_size: int = 64
+    num_layers: int = 1
+    dropout: float = 0.0
+    cell: CellSpec = CellSpec()
+    width: int = 64  # of the decoder
+    steps: int = 900
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    warmup: int = 100  # steps
+    clip: float = 1.0  # largest norm of the gradient
+    averaging: float = 0.99  # of the weights, 0: none
+    evaluate_every: int = 100  # steps
+    patience: int = 4  # evaluations without a better one, then training stops; 0: never
+    recency: float = 2.0  # origins are drawn with density ~ position ** (recency - 1); 1: evenly
+    holdout: float = 0.1  # share of each series' rows held out at its end; at least one horizon
+    unseen: float = 0.02  # share of categories shown as never seen, so that the model knows what to do then
+    level: Literal["last", "mean"] = "mean"  # what a window's values are measured from
+    base: Literal["last", "season", "drift"] = "drift"  # the naive forecast that the model corrects
+    seed: int = 0
+    accelerator: str = "auto"
+    precision: str = "32-true"
+    checkpoint_every: int = 200  # steps
+
+    def __post_init__(self) -> None:
+        least = dict.fromkeys(("hidden_size", "num_layers", "width", "steps", "batch_size", "evaluate_every"), 1)
+        least |= {"warmup": 0, "patience": 0, "weight_decay": 0, "checkpoint_every": 1, "seed": 0}
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
+        for name in ("learning_rate", "clip", "recency"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in ("dropout", "averaging", "holdout", "unseen"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        for name, kind in typing.get_type_hints(TrainConfig).items():
+            if typing.get_origin(kind) is Literal and getattr(self, name) not in typing.get_args(kind):
+                known = ", ".join(typing.get_args(kind))
+                raise ValueError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
+
+    def with_settings(self, settings: Sequence[str]) -> TrainConfig:
+        """The config with fields set from "name=value" texts; fields of the cell are named `cell.peephole` or so.
+
+        Raises CarouselError for an unknown name, a text that is no such value, and a value out of range.
+        """
+        values: dict[str, Any] = {}
+        cell: dict[str, Any] = {}
+        for setting in settings:
+            name, equals, text = setting.partition("=")
+            if not equals:
+                raise CarouselError(f"setting {setting!r} has no value; write it as name=value.")
+            inner = name.removeprefix("cell.")
+            kind: type = CellSpec if inner != name or name in _kinds(CellSpec) else TrainConfig
+            (cell if kind is CellSpec else values)[inner] = _parse(kind, inner, text)
+        try:
+            return dataclasses.replace(self, **values, cell=dataclasses.replace(self.cell, **cell))
+        except ValueError as error:
+            raise CarouselError(f"the settings are refused: {error}.") from None
+
+
+def _kinds(kind: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind)
+    return {f.name: hints[f.name] for f in dataclasses.fields(kind) if f.name != "cell"}
+
+
+def _parse(kind: type, name: str, text: str) -> Any:
+    kinds = _kinds(kind)
+    if name not in kinds:
+        known = [*_kinds(TrainConfig), *(f"cell.{n}" for n in _kinds(CellSpec))]
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}."
+        raise CarouselError(f"there is no setting {name!r}; {hint}")
+    wanted = kinds[name]
+    if wanted is bool:
+        found = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(text.lower())
+        if found is None:
+            raise CarouselError(f"setting {name} must be true or false, got {text!r}.")
+        return found
+    if typing.get_origin(wanted) is Literal:
+        wanted = str
+    try:
+        return wanted(text)
+    except ValueError:
+        article = "a whole number" if wanted is int else "a number"
+        raise CarouselError(f"setting {name} must be {article}, got {text!r}.") from None
+
+
+class Event(NamedTuple):
+    """How training stands; `loss` is a running mean, `metric` the last validation metric (lower is better)."""
+
+    step: int
+    total: int
+    member: int
+    members: int
+    loss: float
+    metric: float | None
+    best: float | None
+    rate: float  # steps a second
+
+
+class Progress(Protocol):
+    def __call__(self, event: Event) -> None: ...
+
+
+class Task(Protocol):
+    """What is trained: how a model is made, what it sees, and how well it does."""
+
+    def model(self) -> nn.Module:
+        """A member with its starting weights, drawn from torch's generator."""
+        ...
+
+    def batch(self, rng: np.random.Generator, device: torch.device) -> Any: ...
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor: ...
+
+    def metric(self, model: nn.Module, device: torch.device) -> float | None:
+        """On held-out data, lower is better; None where there are none."""
+        ...
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was stopped by a signal; `checkpoint` is where it can be taken up again."""
+
+    def __init__(self, signum: int, checkpoint: Path) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name}; resume from {checkpoint}")
+        self.signum, self.checkpoint = signum, checkpoint
+
+
+@dataclass
+class Result:
+    """The best weights of every member, and what was measured on the way."""
+
+    members: list[dict[str, Tensor]] = field(default_factory=list)
+    metrics: list[float | None] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def train(
+    task: Task,
+    config: TrainConfig,
+    *,
+    seeds: int = 1,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    fingerprint: str = "",
+    progress: Progress | None = None,
+) -> Result:
+    """Train `seeds` members one after the other, member k from seed `config.seed + k`.
+
+    A `checkpoint` is written every so many steps, and on SIGINT or SIGTERM, which then raise Interrupted; `resume`
+    goes on from it, bit for bit as if nothing had happened (on the same machine and thread count). It is removed
+    at the end. Raises CarouselError where it is missing or of another config or other data (`fingerprint`).
+    """
+    place = Checkpoint(Path(checkpoint), _identity(config, seeds, fingerprint)) if checkpoint else None
+    if resume and place is None:
+        raise CarouselError("resume needs a checkpoint to go on from; name its file.")
+    taken = place.read() if place and resume else None
+    started = time.monotonic()
+    result = Result()
+    if taken:
+        result.members, result.metrics, result.steps = taken.members, taken.metrics, taken.steps
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices), _signals(place) as stop:
+        for member in range(len(result.members), seeds):
+            torch.manual_seed(config.seed + member)
+            loop = _Loop(task, config, member, seeds, progress)
+            if taken and taken.state is not None:
+                loop.load_state(taken.state, taken.arrays)
+                taken = None
+            while not loop.done:
+                loop.step()
+                if place and (stop or loop.at % config.checkpoint_every == 0):
+                    place.write(result.members, result.metrics, result.steps, *loop.state())
+                if place and stop:
+                    raise Interrupted(stop[0], place.path)
+            weights, metric, step = loop.finish()
+            result.members.append(weights)
+            result.metrics.append(metric)
+            result.steps.append(step)
+            if place and member + 1 < seeds:
+                place.write(result.members, result.metrics, result.steps, None, {})
+    if place:
+        place.remove()
+    result.seconds = time.monotonic() - started
+    return result
+
+
+def _identity(config: TrainConfig, seeds: int, fingerprint: str) -> dict[str, Any]:
+    return {"config": json.loads(json.dumps(dataclasses.asdict(config))), "seeds": seeds, "data": fingerprint}
+
+
+class _Loop:
+    """One member on its way: `step` until `done`, then `finish`."""
+
+    def __init__(self, task: Task, config: TrainConfig, member: int, members: int, progress: Progress | None) -> None:
+        from lightning_fabric import Fabric
+
+        self.task, self.config, self.progress = task, config, progress
+        self.member, self.members = member, members
+        self.fabric = Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)  # type: ignore[arg-type]
+        self.rng = np.random.default_rng([config.seed + member, 0xCA])
+        plain = task.model()
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in plain.parameters() if p.ndim > 1]},
+            {"params": [p for p in plain.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.model, self.optimizer = self.fabric.setup(plain, optimizer)
+        self.plain: nn.Module = self.model.module
+        self.average = {k: v.detach().clone() for k, v in self.plain.state_dict().items()}
+        self.best = {k: v.clone() for k, v in self.average.items()}
+        self.at, self.waited, self.stopped = 0, 0, False
+        self.best_metric: float | None = None
+        self.metric: float | None = None
+        self.best_step = 0
+        self.loss = math.nan
+        self.clock = (0, time.monotonic())
+
+    @property
+    def done(self) -> bool:
+        return self.stopped or self.at >= self.config.steps
+
+    def rate(self) -> float:
+        """The learning rate at the next step: linear warm-up, then cosine down to 1 %."""
+        c = self.config
+        rise = min(1.0, (self.at + 1) / max(1, c.warmup))
+        phase = max(0, self.at - c.warmup) / max(1, c.steps - c.warmup)
+        return c.learning_rate * rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * phase)))
+
+    def step(self) -> None:
+        self.model.train()
+        rate = self.rate()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        loss = self.task.loss(self.model, self.task.batch(self.rng, self.fabric.device))
+        self.optimizer.zero_grad()
+        self.fabric.backward(loss)
+        self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.config.clip)
+        self.optimizer.step()
+        self.at += 1
+        self._average()
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise CarouselError(
+                f"the loss is no longer finite at step {self.at}; lower learning_rate"
+                f" ({self.config.learning_rate}) or look for extreme values in the data."
+            )
+        self.loss = value if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * value
+        if self.at % self.config.evaluate_every == 0 or self.at == self.config.steps:
+            self._evaluate()
+        if self.progress:
+            since, then = self.clock
+            rate = (self.at - since) / max(1e-9, time.monotonic() - then)
+            self.progress(
+                Event(
+                    self.config.steps if self.stopped else self.at,
+                    self.config.steps,
+                    self.member,
+                    self.members,
+                    self.loss,
+                    self.metric,
+                    self.best_metric,
+                    rate,
+                )
+            )
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        keep = min(self.config.averaging, (1 + self.at) / (10 + self.at)) if self.config.averaging else 0.0
+        for name, value in self.plain.state_dict().items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1 - keep)
+            else:
+                self.average[name].copy_(value)
+
+    def _evaluate(self) -> None:
+        """Judge the averaged weights; keep them where they are the best so far."""
+        self.plain.eval()
+        with _weights(self.plain, self.average):
+            metric = self.task.metric(self.plain, self.fabric.device)
+        self.metric = metric
+        if metric is None or self.best_metric is None or metric < self.best_metric:
+            self.best_metric, self.best_step, self.waited = metric, self.at, 0
+            for name, value in self.average.items():
+                self.best[name].copy_(value)
+        else:
+            self.waited += 1
+            self.stopped = bool(self.config.patience) and self.waited >= self.config.patience
+
+    def finish(self) -> tuple[dict[str, Tensor], float | None, int]:
+        return {k: v.cpu() for k, v in self.best.items()}, self.best_metric, self.best_step
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Everything that the next step depends on: plain values, and tensors by name."""
+        arrays = {f"model.{k}": v for k, v in self.plain.state_dict().items()}
+        arrays |= {f"average.{k}": v for k, v in self.average.items()}
+        arrays |= {f"best.{k}": v for k, v in self.best.items()}
+        optimizer = self.optimizer.state_dict()
+        for k, slots in optimizer["state"].items():
+            arrays |= {f"optimizer.{k}.{name}": value for name, value in slots.items()}
+        arrays["torch_rng"] = torch.get_rng_state()
+        if self.fabric.device.type == "cuda":
+            arrays["cuda_rng"] = torch.cuda.get_rng_state(self.fabric.device)
+        values = {name: getattr(self, name) for name in _VALUES}
+        return values | {"numpy_rng": self.rng.bit_generator.state}, arrays
+
+    def load_state(self, values: dict[str, Any], arrays: dict[str, Tensor]) -> None:
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
+        self.plain.load_state_dict(part("model."))
+        device = self.fabric.device
+        self.average = {k: v.to(device) for k, v in part("average.").items()}
+        self.best = {k: v.to(device) for k, v in part("best.").items()}
+        slots: dict[int, dict[str, Tensor]] = {}
+        for name, value in part("optimizer.").items():
+            number, _, slot = name.partition(".")
+            slots.setdefault(int(number), {})[slot] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+        for name in _VALUES:
+            setattr(self, name, values[name])
+        self.rng.bit_generator.state = values["numpy_rng"]
+        torch.set_rng_state(arrays["torch_rng"])
+        if "cuda_rng" in arrays:
+            torch.cuda.set_rng_state(arrays["cuda_rng"], device)
+        self.clock = (self.at, time.monotonic())
+
+
+_VALUES = ("at", "waited", "stopped", "best_metric", "metric", "best_step", "loss")
+
+
+@contextlib.contextmanager
+def _weights(model: nn.Module, weights: dict[str, Tensor]) -> Iterator[None]:
+    """The model with other weights for a while."""
+    own = {k: v.detach().clone() for k, v in model.state_dict().items()}
+    model.load_state_dict(weights)
+    try:
+        yield
+    finally:
+        model.load_state_dict(own)
+
+
+@contextlib.contextmanager
+def _signals(place: Checkpoint | None) -> Iterator[list[int]]:
+    """A list that a first SIGINT or SIGTERM puts its number in; a second one acts as it always does."""
+    seen: list[int] = []
+    if place is None or threading.current_thread() is not threading.main_thread():
+        yield seen
+        return
+    before: dict[int, Any] = {}
+
+    def note(signum: int, frame: types.FrameType | None) -> None:
+        seen.append(signum)
+        signal.signal(signum, before[signum])
+
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        before[signum] = signal.signal(signum, note)
+    try:
+        yield seen
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
