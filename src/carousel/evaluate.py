@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
 from carousel.baselines import BASELINES, Floats, Ints, Rows, forecasts
 from carousel.errors import DataError
+from carousel.inputs import columns
+from carousel.inputs.table import read_table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from carousel.config import ModelConfig
+    from carousel.inputs.clock import Clock
     from carousel.inputs.table import Series
 
-__all__ = ["Evaluation", "Score", "backtest", "rolling_origins"]
+__all__ = ["Evaluation", "Score", "backtest", "evaluate", "rolling_origins", "rows_until"]
 
 QuantilesAt = Callable[["Series", Ints], Floats]
 Progress = Callable[[int, int], None]
@@ -103,6 +110,15 @@ class Evaluation:
         for row in body:
             made.add_row(*(f"[bold]{text}[/bold]" if best else text for text, best in row))
         return made
+
+    def show(self) -> None:
+        """Print the table, the verdict and the notes."""
+        from rich.console import Console
+
+        console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
+        console.print(self.table())
+        for sentence in (self.verdict(), *self.notes):
+            console.print(sentence, markup=False)
 
     def _cells(self) -> tuple[list[str], list[list[tuple[str, bool]]]]:
         """Column names, and of each row the texts with whether it is the best of its column and target."""
@@ -291,3 +307,87 @@ def _score(
 
 def _partner(levels: tuple[float, ...], low: float) -> int | None:
     return next((n for n, high in enumerate(levels) if abs(low + high - 1) < 1e-9), None)
+
+
+class Forecasts(Protocol):
+    """What `evaluate` asks of a fitted forecaster."""
+
+    config_: ModelConfig
+    season_: int
+    provenance_: dict[str, Any]
+
+    def quantiles_at(self, series: Series, origins: Ints) -> Floats: ...
+
+
+def evaluate(
+    model: Forecasts,
+    frame: Any,
+    *,
+    since: str | float | None = None,
+    windows: int | None = None,
+    stride: int | None = None,
+    season: int | None = None,
+    source: str = "data",
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Backtest a fitted forecaster on a pandas, polars or Arrow table that goes on after its training rows.
+
+    `since` is the first time to forecast, as the table writes times (None: the first after training); `windows`
+    and `stride`, in rows, as in `rolling_origins`; `season` of the baselines and of MASE (None: the model's).
+    Where rows that the model was trained on are forecast, a note says so. Raises DataError for faults of the table.
+    """
+    table = model.config_.input
+    series = read_table(frame, table.roles, grid=table.grid, source=source)
+    until = float(model.provenance_["until"])
+    if since is not None:
+        start = _read_time(since, series.clock, "since", wall=series.grid.wall)
+    else:
+        start = float(np.nextafter(until, np.inf))
+        if windows is not None or not (series.time > until).any():
+            windows, start = windows or 1, -np.inf
+    origins = rolling_origins(series, table.horizon, since=start, windows=windows, stride=stride)
+    if series.time[origins].min() < until:
+        notes = (
+            f"Rows up to {series.clock.describe(until)} were seen in training, so the LSTM's figures here flatter it;"
+            " evaluate on later rows.",
+        )
+    found = backtest(
+        series,
+        model.quantiles_at,
+        origins,
+        horizon=table.horizon,
+        quantiles=model.config_.head.quantiles,
+        season=season or model.season_,
+        targets=table.roles.target,
+        progress=progress,
+    )
+    return replace(found, notes=notes + found.notes)
+
+
+def rows_until(frame: Any, time: str, until: str | float, *, source: str = "data") -> Any:
+    """The rows of a table whose time is `until` at the latest: what to train on, to evaluate on the rest.
+
+    Raises DataError where there is no such column, a time cannot be read, or no row is left.
+    """
+    table = columns.as_frame(frame, source)
+    columns.require(table, (time,), source)
+    found, clock = columns.times(table[time], source)
+    keep = found <= _read_time(until, clock, "until")
+    if not keep.any():
+        first = clock.describe(float(found.min()))
+        raise DataError(f"{source}, column {time!r}: no row is left until {until}; the first is at {first}.")
+    return table.filter(keep.tolist()).to_native()
+
+
+def _read_time(given: str | float, clock: Clock, role: str, *, wall: bool = False) -> float:
+    """A moment written as the table's time column writes it, as a number (`wall`: of the wall clock)."""
+    try:
+        if not clock.stamps:
+            return float(given)
+        stamp = datetime.fromisoformat(str(given))
+    except ValueError:
+        form = "a time like 2024-03-01 or 2024-03-01 12:00:00" if clock.stamps else "a number, as the time column has"
+        raise DataError(f"{role}: {given!r} is not {form}.") from None
+    zone = ZoneInfo(clock.zone) if clock.zone else UTC
+    stamp = stamp.astimezone(zone) if stamp.tzinfo else stamp.replace(tzinfo=zone)
+    return (stamp.replace(tzinfo=UTC) if wall else stamp).timestamp()

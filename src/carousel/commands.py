@@ -1,0 +1,342 @@
+"""One command per verb, without logic: options in, one call, its result out; nothing heavy is imported before it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from carousel.errors import CarouselError
+
+if TYPE_CHECKING:
+    import polars
+
+    from carousel.estimators import Forecaster
+
+__all__ = ["TASKS", "UsageError", "app"]
+
+UsageError: Any = typer.BadParameter.__mro__[1]  # typer names it nowhere
+
+TASKS = ("forecast",)
+_LATER = ("classify", "tag", "detect", "translate", "generate")
+
+app = typer.Typer(
+    name="carousel",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Names = list[str] | None
+Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON, for machines.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.", expose_value=False)]
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A model file that `carousel fit` wrote.")]
+Data = Annotated[
+    Path, typer.Argument(metavar="DATA", help="A CSV, TSV, Parquet or JSONL file, one row per observation.")
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import carousel
+
+        typer.echo(f"carousel {carousel.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def carousel_(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version.")
+    ] = False,
+) -> None:
+    """LSTMs made practical: rows in, a trained and measured LSTM out.
+
+    \b
+    Example:
+      carousel demo
+    """
+
+
+@app.command()
+def fit(
+    task: Annotated[str, typer.Argument(metavar="TASK", help=f"What to learn: {', '.join(TASKS)}.")],
+    data: Data,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The model file to write, *.safetensors.")],
+    horizon: Annotated[int, typer.Option(metavar="STEPS", help="How many steps ahead to forecast.")],
+    id: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column that says which series; without it there is one.")
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column that says when; without it the only timestamp column.")
+    ] = None,
+    target: Annotated[
+        Names, typer.Option(metavar="COLUMNS", help="Column to forecast; repeat it or separate by commas.")
+    ] = None,
+    features: Annotated[
+        Names, typer.Option(metavar="COLUMNS", help="Columns known up to now; without it all that have no role.")
+    ] = None,
+    static: Annotated[Names, typer.Option(metavar="COLUMNS", help="Columns that are constant in a series.")] = None,
+    known: Annotated[Names, typer.Option(metavar="COLUMNS", help="Columns known ahead, as holidays are.")] = None,
+    valid: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Rows to validate on, instead of the last of DATA.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Leave out rows after this time, to evaluate on them.")
+    ] = None,
+    season: Annotated[int | None, typer.Option(metavar="ROWS", help="Rows of a season; without it inferred.")] = None,
+    context: Annotated[
+        int | None, typer.Option(metavar="ROWS", help="Rows that the model sees; without it from season and horizon.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(metavar="N", help="Members of the ensemble.")] = 1,
+    set_: Annotated[
+        Names,
+        typer.Option("--set", metavar="NAME=VALUE", help="A choice of training, as hidden_size=128; may be repeated."),
+    ] = None,
+    skip_short: Annotated[bool, typer.Option("--skip-short", help="Leave out series that are too short.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint of an interrupted fit.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train a model on a table and write it to a file.
+
+    An interrupt (Ctrl-C, SIGTERM) leaves a checkpoint beside the model file, which --resume takes up.
+
+    \b
+    Example:
+      carousel fit forecast sales.csv --id store --time day --target sold --known holiday \\
+          --horizon 28 --out m.safetensors
+    """
+    _require_task(task)
+    _require_place(out, (".safetensors",))
+    from carousel import evaluate, progress
+    from carousel.estimators import Forecaster
+    from carousel.train import TrainConfig
+
+    forecaster = Forecaster(
+        horizon,
+        id=id,
+        time=time,
+        target=_names(target),
+        features=_names(features),
+        static=_names(static) or (),
+        known=_names(known) or (),
+        season=season,
+        context=context,
+        seeds=seeds,
+        config=TrainConfig().with_settings(set_ or []),
+    )
+    frame = _read(data)
+    if until is not None:
+        if time is None:
+            raise CarouselError("--until needs --time, the column that it is about.")
+        frame = evaluate.rows_until(frame, time, until, source=str(data))
+    with _warnings(), progress.training() as show:
+        forecaster.fit(
+            frame,
+            valid=None if valid is None else _read(valid),
+            checkpoint=out.with_name(out.name + ".checkpoint"),
+            resume=resume,
+            skip_short=skip_short,
+            progress=show,
+            source=str(data),
+        )
+    forecaster.save(out)
+    found = forecaster.provenance_
+    if as_json:
+        _write_json({"model": str(out), "provenance": found})
+        return
+    typer.echo(
+        f"{out}: {found['series']:,} series, {found['rows']:,} rows, {found['seconds']:.0f} s of training.\n"
+        f"Next: carousel predict {out} {data}   or   carousel evaluate {out} DATA with later rows"
+    )
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    data: Data,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="First time to forecast; without it the first after training.")
+    ] = None,
+    windows: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Origins a series, counted from its end.")
+    ] = None,
+    stride: Annotated[
+        int | None, typer.Option(metavar="ROWS", min=1, help="Rows from origin to origin; without it about 64 origins.")
+    ] = None,
+    season: Annotated[
+        int | None,
+        typer.Option(metavar="ROWS", min=1, help="Season of the baselines and of MASE; without it the model's."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the table here as well: .md or .json.")
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Backtest a model on a table, beside the baselines.
+
+    \b
+    Example:
+      carousel evaluate m.safetensors sales.csv --since 2024-01-01
+    """
+    if out is not None:
+        _require_place(out, (".md", ".json"))
+    from carousel import atomic, progress
+    from carousel import evaluate as evaluation
+
+    forecaster = _load(model)
+    frame = _read(data)
+    with _warnings(), progress.counting("forecasting") as show:
+        found = evaluation.evaluate(
+            forecaster,
+            frame,
+            since=since,
+            windows=windows,
+            stride=stride,
+            season=season,
+            source=str(data),
+            progress=show,
+        )
+    if out is not None:
+        text = found.markdown() if out.suffix == ".md" else json.dumps(found.to_dict(), indent=1, allow_nan=False)
+        atomic.write_bytes(out, (text + "\n").encode())
+    if as_json:
+        _write_json(found.to_dict())
+        return
+    found.show()
+
+
+@app.command()
+def predict(
+    model: Model,
+    data: Data,
+    future: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Rows ahead with the columns that are known ahead.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write .csv, .tsv, .parquet or .jsonl; without it CSV on stdout."),
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Forecast the steps after the last row of each series.
+
+    \b
+    Example:
+      carousel predict m.safetensors sales.csv --out next.parquet
+    """
+    from carousel import atomic
+    from carousel.inputs.files import table_bytes
+
+    if out is not None:
+        _require_place(out, (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson"))
+    forecaster = _load(model)
+    frame = _read(data)
+    with _warnings():
+        found = forecaster.predict(frame, None if future is None else _read(future), source=str(data))
+    if out is not None:
+        atomic.write_bytes(out, table_bytes(found, out.suffix))
+        if as_json:
+            _write_json({"out": str(out), "rows": len(found), "columns": found.columns})
+        return
+    sys.stdout.write(table_bytes(found, ".jsonl" if as_json else ".csv").decode())
+    sys.stdout.flush()
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder to write the model and the picture to.")] = Path(
+        "demo"
+    ),
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """The whole story on real data: weekly CO2 at Mauna Loa, with its gaps, a year ahead.
+
+    \b
+    Example:
+      carousel demo --out demo
+    """
+    from carousel import demo as story
+
+    with _warnings():
+        found = story.run(out, say=None if as_json else typer.echo)
+    if as_json:
+        _write_json(found)
+
+
+@app.command()
+def doctor(as_json: Json = False, debug: Debug = False) -> None:
+    """Say what this installation can do: versions, instruction sets, backends, threads, and what is missing.
+
+    \b
+    Example:
+      carousel doctor --json
+    """
+    from carousel import doctor as surgery
+
+    found = surgery.examine()
+    if as_json:
+        _write_json(found)
+    else:
+        typer.echo(surgery.render(found))
+    if found["problems"]:
+        raise typer.Exit(1)
+
+
+def _names(given: Names) -> tuple[str, ...] | None:
+    """Columns that were repeated or separated by commas."""
+    return None if given is None else tuple(name.strip() for part in given for name in part.split(",") if name.strip())
+
+
+def _require_task(task: str) -> None:
+    if task not in TASKS:
+        known = "comes in a later version" if task in _LATER else "is no task"
+        raise CarouselError(f"{task!r} {known}; this version fits: {', '.join(TASKS)}.")
+
+
+def _require_place(path: Path, suffixes: tuple[str, ...]) -> None:
+    """Before the work, not after it: a suffix that says how to write, in a folder that is there."""
+    if path.suffix not in suffixes:
+        raise CarouselError(f"{path}: the suffix must be {' or '.join(suffixes)}; name the output so.")
+    if not path.parent.is_dir():
+        raise CarouselError(f"{path}: there is no folder {path.parent}; make it first.")
+
+
+def _read(path: Path) -> polars.DataFrame:
+    from carousel.inputs.files import read_file
+
+    return read_file(path)
+
+
+def _load(path: Path) -> Forecaster:
+    from carousel.estimators import Forecaster
+
+    return Forecaster.load(path)
+
+
+@contextmanager
+def _warnings() -> Iterator[None]:
+    """Warnings as one sentence each on standard error, without the line of code."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        print(f"carousel: note: {message}", file=sys.stderr)  # noqa: T201
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        warnings.showwarning = show
+        yield
+
+
+def _write_json(found: Any) -> None:
+    typer.echo(json.dumps(found, indent=1, allow_nan=False))
