@@ -38,12 +38,13 @@ def run(spec: CellSpec, call: Call) -> Result:
 
 def _dense(spec: CellSpec, call: Call, weights: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     steps, batch = call.rows.ahead.shape[0], call.rows.first.shape[0]
-    x = call.x.view(steps, batch, -1) if call.rows.time_major else call.x.view(batch, steps, -1)
+    shape = (steps, batch) if call.rows.time_major else (batch, steps)
+    x = call.x.view(*shape, call.x.shape[1])
     y, h, c = _VF.lstm(
         x, (call.h, call.c), weights, spec.bias, 1, 0.0, torch.is_grad_enabled(), len(call.weights) == 2,
         not call.rows.time_major,
     )  # fmt: skip
-    return y.reshape(steps * batch, -1), h, c
+    return y.reshape(steps * batch, y.shape[2]), h, c
 
 
 def _packed(spec: CellSpec, call: Call, weights: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
