@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pack_sequence
 
-from carousel import LSTM, Ragged, backends
-from carousel.cell import CellSpec
+from carousel import LSTM, Ragged, backends, masks
+from carousel.cell import CellSpec, Masks, step
 
 GOLDEN = Path(__file__).parent / "golden"
 GOLDEN_CASES = sorted(path.stem for path in GOLDEN.glob("*.json"))
@@ -153,3 +153,61 @@ def _as_twins(lstm: LSTM, rows: Ragged, gaps: Ragged | None, states: Any) -> tup
 
 _KINDS = {"ragged": _as_ragged, "packed": _as_packed, "alone": _alone, "twins": _as_twins}
 KINDS = sorted(_KINDS)
+
+
+def loop(
+    lstm: LSTM, sequences: list[Any], states: tuple[Any, Any], gaps: list[Any] | None = None, seed: int | None = None
+) -> tuple[Any, Any, Any, Any]:
+    """The layer again, in NumPy: one sequence, layer, direction and step after another, on `cell.step`.
+
+    Returns the rows of every sequence [N, D * P], h [L * D, B, P], c [L * D, B, H] and the trace [5, L, D, N, H].
+    `seed` None means evaluation; otherwise the seed from which the layer's masks follow.
+    """
+    spec, layers, directions = lstm.spec, lstm.num_layers, 1 + lstm.bidirectional
+    h_n, c_n = (np.asarray(state, np.float64).copy() for state in states)
+    rows, traces = [], []
+    for b, sequence in enumerate(sequences):
+        x = np.asarray(sequence, np.float64)
+        trace = np.zeros((5, layers, directions, len(x), lstm.hidden_size))
+        for layer in range(layers):
+            y = np.zeros((len(x), directions, spec.output_size(lstm.hidden_size)))
+            for d in range(directions):
+                suffix, at = f"_l{layer}" + "_reverse" * d, layer * directions + d
+                names = spec.shapes(x.shape[1], lstm.hidden_size)
+                w = {name: lstm.get_parameter(name + suffix).detach().double().numpy() for name in names}
+                h, c = h_n[at, b : b + 1], c_n[at, b : b + 1]
+                for t in reversed(range(len(x))) if d else range(len(x)):
+                    gap = None
+                    if gaps is not None:
+                        gap = np.asarray(gaps[b], np.float64)[t : t + 1]
+                        if d:
+                            gap = np.asarray([*gaps[b], 0.0], np.float64)[t + 1 : t + 2]
+                    made = step(
+                        spec,
+                        w,
+                        x[t : t + 1],
+                        h,
+                        c,
+                        gap,
+                        _one_mask(lstm, None if seed is None else seed + 2 * layer + d, b, t),
+                    )
+                    h, c = made.h, made.c
+                    y[t, d], trace[:, layer, d, t] = h[0], [v[0] for v in (made.i, made.f, made.g, made.o, c)]
+                h_n[at, b], c_n[at, b] = h[0], c[0]
+            x = y.reshape(len(x), -1)
+        rows.append(x)
+        traces.append(trace)
+    return np.concatenate(rows), h_n, c_n, np.concatenate(traces, axis=3)
+
+
+def _one_mask(lstm: LSTM, seed: int | None, sequence: int, t: int) -> Masks:
+    spec, size, output = lstm.spec, lstm.hidden_size, lstm.spec.output_size(lstm.hidden_size)
+    if seed is None:
+        return Masks(1.0, spec.zoneout_c, spec.zoneout_h)
+    b, at, first = np.array([sequence]), np.array([t]), np.array([0])
+    dropped = masks.hit(spec.recurrent_dropout, seed, 1, b, first, output)
+    return Masks(
+        np.where(dropped, 0.0, 1 / (1 - spec.recurrent_dropout)),
+        masks.hit(spec.zoneout_c, seed, 2, b, at, size).astype(float),
+        masks.hit(spec.zoneout_h, seed, 3, b, at, output).astype(float),
+    )
