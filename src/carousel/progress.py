@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.progress import ProgressColumn
+    from rich.progress import ProgressColumn, TaskID
 
     from carousel.evaluate import Progress as Counter
     from carousel.train import Event, Progress
@@ -33,7 +33,7 @@ def training() -> Iterator[Progress | None]:
         TimeRemainingColumn(),
     ]
     with Progress(*columns, console=console, transient=True) as bars:
-        shown: dict[int, int] = {}
+        shown: dict[int, TaskID] = {}
 
         def show(event: Event) -> None:
             if event.member not in shown:
