@@ -13,7 +13,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 INPUT, HIDDEN, PROJECTION = 2, 3, 2
-LENGTHS = [7, 1, 4]
+LENGTHS = [1, 7, 4]  # sorting them is not its own inverse, so that the two indices of packing cannot be confused
 CASES = ["plain", "peephole", "projection", "layer_norm", "coupled", "decay", "no_bias", "clip", "everything"]
 
 
