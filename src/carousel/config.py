@@ -85,6 +85,7 @@ class ModelConfig:
                 context=self.input.context,
                 horizon=self.input.horizon,
                 targets=self.input.targets,
+                bases=self.input.bases,
             ),
         }
         return {f"{part}.{name}": shape for part, shapes in parts.items() for name, shape in shapes.items()}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import platform
-import warnings
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -15,23 +15,43 @@ from numpy.typing import NDArray
 from carousel import modelfile
 from carousel.config import ModelConfig, StackConfig, from_json, to_json
 from carousel.errors import CarouselError, DataError
-from carousel.forecasting import ForecastTask, Split, fingerprint, scaled_quantiles
-from carousel.heads.forecast import DEFAULT_QUANTILES, ForecastHead, calibrate, read_out
+from carousel.forecasting import scaled_quantiles, train_forecaster
+from carousel.heads.forecast import DEFAULT_QUANTILES, ForecastHead, read_out
 from carousel.inputs.clock import useful_calendar
+from carousel.inputs.origins import (
+    SkippedSeries,
+    Split,
+    last_origins,
+    long_enough,
+    require_known,
+    split_by_table,
+    split_by_time,
+)
 from carousel.inputs.seasons import infer_seasons
 from carousel.inputs.table import Series, infer_roles, read_table, write_table
 from carousel.inputs.windows import Rows, TableInput, fit_columns
 from carousel.model import members_from
-from carousel.train import Progress, TrainConfig, train
+from carousel.train import Progress, TrainConfig
 
 __all__ = ["Forecaster", "SkippedSeries"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-
-class SkippedSeries(UserWarning):
-    """Series that were too short to train on and were left out because `skip_short` says so."""
+_PARAMS = (
+    "horizon",
+    "id",
+    "time",
+    "target",
+    "features",
+    "static",
+    "known",
+    "season",
+    "context",
+    "quantiles",
+    "seeds",
+    "config",
+)
 
 
 class Forecaster:
@@ -81,17 +101,17 @@ class Forecaster:
         self.seeds = seeds
         self.config = config
 
-    _PARAMS = ("horizon", "id", "time", "target", "features", "static", "known", "season", "context", "quantiles", "seeds", "config")  # fmt: skip
+        self._rows: Rows | None = None
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The arguments of `__init__`, as scikit-learn's clone and grid search want them."""
-        return {name: getattr(self, name) for name in self._PARAMS}
+        return {name: getattr(self, name) for name in _PARAMS}
 
     def set_params(self, **params: Any) -> Self:
         """Set arguments of `__init__`; ValueError for a name that is none."""
         for name, value in params.items():
-            if name not in self._PARAMS:
-                raise ValueError(f"Forecaster has no parameter {name!r}; it has {', '.join(self._PARAMS)}")
+            if name not in _PARAMS:
+                raise ValueError(f"Forecaster has no parameter {name!r}; it has {', '.join(_PARAMS)}")
             setattr(self, name, value)
         return self
 
@@ -107,13 +127,15 @@ class Forecaster:
         resume: bool = False,
         skip_short: bool = False,
         progress: Progress | None = None,
+        source: str = "data",
     ) -> Self:
-        """Learn from a pandas, polars or Arrow table, one row per observation.
+        """Learn from a pandas, polars or Arrow table, one row per observation; `source` is its name in messages.
 
-        The last rows of each series (`config.holdout`, at least a horizon) are held out for early stopping and
-        calibration, or the rows of `valid`, which may go on with the series or bring others. `checkpoint`
-        and `resume`: see `carousel.train.train`. Raises DataError for faults of the data and for series that are
-        too short, unless `skip_short` leaves those out with a warning; ValueError for parameters out of range.
+        The last rows of each series (see `config.holdout`) are held out for early stopping and calibration, after
+        which `config.refit` trains anew on all rows; or `valid` brings the rows to hold out, which may go on with
+        the series or be others. `checkpoint` and `resume`: see `carousel.train.train`. Raises DataError for faults of
+        the data and for series that are too short, unless `skip_short` leaves those out with a warning; CarouselError
+        for parameters out of range.
         """
         self._check_params()
         roles = infer_roles(
@@ -124,48 +146,33 @@ class Forecaster:
             features=None if self.features is None else _names(self.features),
             static=_names(self.static),
             known=_names(self.known),
+            source=source,
         )
-        series = read_table(frame, roles)
-        seasons = (self.season,) if self.season and self.season > 1 else () if self.season else infer_seasons(series)
-        context = self.context or max(2 * max(seasons, default=1), 2 * self.horizon, 24)
-        series, split = self._split(series, seasons, context, skip_short)
-        config = self._model_config(series, split, seasons, context)
-        rows = Rows(series, config.input)
-        split = Split(*(rows.place(origins) for origins in (split.first, split.last, split.held_out)))
-        task = ForecastTask(config, rows, split, self.config)
-        result = train(
-            task,
+        series = read_table(frame, roles, source=source, valid=valid)
+        h, share = self.horizon, self.config.holdout
+        series = long_enough(series, h, holdout=valid is None and share > 0, skip_short=skip_short)
+        seasons = infer_seasons(series) if self.season is None else (self.season,) if self.season > 1 else ()
+        context = self.context or default_context(seasons, h)
+        if valid is None:
+            split = split_by_time(series, h, context, share)
+        else:
+            split = split_by_table(series, h, context, _height(frame))
+        again = valid is None and self.config.refit and len(split.held_out) > 0
+        trained = train_forecaster(
+            series,
+            lambda split: self._configure(series, split, seasons, context),
+            split,
+            split_by_time(series, h, context, 0.0) if again else None,
             self.config,
-            seeds=self.seeds,
-            checkpoint=None if checkpoint is None else str(checkpoint),
+            checkpoint=None if checkpoint is None else Path(checkpoint),
             resume=resume,
-            fingerprint=(data := fingerprint(config, rows, split)),
             progress=progress,
         )
-        self._weights = {
-            f"{k}.{name}": value.numpy() for k, member in enumerate(result.members) for name, value in member.items()
-        }
-        self._set_fitted(config)
-        if len(split.held_out):
-            scaled, windows = scaled_quantiles(self.model_, rows, split.held_out)
-            config = ModelConfig(
-                config.task, config.input, config.stack, calibrate(config.head, scaled, windows.truth), config.seeds
-            )
-            self._set_fitted(config)
-        self.provenance_ = {
-            "versions": {name: version(name) for name in ("carousel-lstm", "torch", "numpy")}
-            | {"python": platform.python_version()},
-            "data": data,
-            "rows": int(series.offsets[-1]),
-            "series": len(series.ids),
-            "train": to_json(self.config),
-            "steps": result.steps,
-            "metrics": {"validation_pinball": result.metrics},
-            "seconds": round(result.seconds, 1),
-        }
+        self.provenance_ = {"versions": _versions(), "train": to_json(self.config)} | trained.provenance
+        self._keep(trained.config, trained.weights)
         return self
 
-    def predict(self, frame: Any, future: Any = None) -> Any:
+    def predict(self, frame: Any, future: Any = None, *, source: str = "data") -> Any:
         """Forecast the `horizon` steps after the last row of each series of `frame`, as a table of the same kind.
 
         Columns: id, time, step (1 ... horizon), target (only with several), forecast (the median), q0.05 and so on.
@@ -174,32 +181,33 @@ class Forecaster:
         training, or where a series has no observed target.
         """
         config = self._fitted()
-        roles = config.input.roles
-        series = read_table(frame, roles, grid=config.input.grid, future=future)
-        origins = self._origins(series, frame, future)
-        values = self.quantiles_at(series, origins)  # [n, H, K, Q]
-        n, h, k, q = values.shape
-        which = np.repeat(np.arange(n), h * k)
+        if future is not None and not config.input.roles.known:
+            raise DataError("future: the model was trained without known columns; leave it out.")
+        series = read_table(frame, config.input.roles, source=source, grid=config.input.grid, future=future)
+        origins = last_origins(series, None if future is None else _height(frame))
+        require_known(series, origins, config.input.horizon)
         rows = Rows(series, config.input)
-        at = rows.place(origins)[:, None] + np.arange(1, h + 1)
-        time = np.repeat(rows.time[at].reshape(-1), k)
+        values = self._quantiles(rows, origins)
+        n, h, k, q = values.shape
+        time = rows.time[rows.place(origins)[:, None] + np.arange(1, h + 1)]
         rest: dict[str, Any] = {"step": np.tile(np.repeat(np.arange(1, h + 1), k), n)}
         if k > 1:
-            rest["target"] = list(roles.target) * (n * h)
+            rest["target"] = list(config.input.roles.target) * (n * h)
         flat = values.reshape(-1, q)
         rest["forecast"] = flat[:, config.head.median]
         rest |= {f"q{level:g}": flat[:, i] for i, level in enumerate(config.head.quantiles)}
-        return write_table(series, which, time, rest)
+        return write_table(series, np.repeat(np.arange(n), h * k), np.repeat(time.reshape(-1), k), rest)
 
     def quantiles_at(self, series: Series, origins: Ints) -> Floats:
         """Quantiles [n, H, K, Q], in the target's own units, of the steps after the rows `origins` [n] of `series`.
 
-        The model sees of each series the rows up to and including the origin, and known covariates after it.
+        The model sees of each series the rows up to and including the origin, and known covariates after it. Read
+        the series with the roles and grid of `config_.input`.
         """
         config = self._fitted()
-        rows = Rows(series, config.input)
-        scaled, windows = scaled_quantiles(self.model_, rows, rows.place(np.asarray(origins, np.int64)))
-        return read_out(config.head, scaled, windows.level, windows.spread)
+        if self._rows is None or self._rows.series is not series:
+            self._rows = Rows(series, config.input)
+        return self._quantiles(self._rows, np.asarray(origins, np.int64))
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model file, atomically."""
@@ -212,7 +220,7 @@ class Forecaster:
         """The fitted estimator from a model file; ModelFileError where the file is refused."""
         weights, document = modelfile.read(path)
         config = ModelConfig.from_json(document["model"])
-        roles = config.input.roles
+        roles, settings = config.input.roles, document["provenance"].get("train")
         made = cls(
             config.input.horizon,
             id=roles.id,
@@ -225,39 +233,29 @@ class Forecaster:
             context=config.input.context,
             quantiles=config.head.quantiles,
             seeds=config.seeds,
-            config=from_json(TrainConfig, document["provenance"].get("train"), "provenance.train"),
+            config=TrainConfig() if settings is None else from_json(TrainConfig, settings, "provenance.train"),
         )
-        made._weights = weights
-        made._set_fitted(config)
         made.provenance_ = document["provenance"]
+        made._keep(config, weights)
         return made
 
     def _check_params(self) -> None:
-        for name, low in (("horizon", 1), ("season", 1), ("context", 1), ("seeds", 1)):
+        for name in ("horizon", "season", "context", "seeds"):
             value = getattr(self, name)
             if value is None and name in ("season", "context"):
                 continue
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
-                raise DataError(f"{name} must be a whole number of at least {low}, got {value!r}.")
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+                raise CarouselError(f"{name} must be a whole number of at least 1, got {value!r}; give a larger one.")
+            setattr(self, name, int(value))
 
-    def _set_fitted(self, config: ModelConfig) -> None:
-        self.config_ = config
-        self.model_ = members_from(config, self._weights)
-        self.season_ = max(config.input.seasons, default=1)
-
-    def _fitted(self) -> ModelConfig:
-        config: ModelConfig | None = getattr(self, "config_", None)
-        if config is None:
-            raise CarouselError("this Forecaster is not fitted yet; call fit, or Forecaster.load.")
-        return config
-
-    def _model_config(self, series: Series, split: Split, seasons: tuple[int, ...], context: int) -> ModelConfig:
+    def _configure(self, series: Series, split: Split, seasons: tuple[int, ...], context: int) -> ModelConfig:
+        """The model's config, its input fitted on the rows that `split` trains on."""
         used = np.searchsorted(series.offsets, split.last, side="right") - 1
-        training = np.zeros(int(series.offsets[-1]), bool)
-        for begin, end in zip(series.offsets[used], split.last + self.horizon + 1, strict=True):
-            training[begin:end] = True
-        calendar = useful_calendar(series.grid, series.time[training]) if series.clock.stamps else ()
-        rows = np.flatnonzero(training)
+        index = np.arange(int(series.offsets[-1]))
+        end = np.full(len(series.ids), -1)
+        end[used] = split.last + self.horizon
+        rows = np.flatnonzero(index <= np.repeat(end, series.lengths))
+        settings, quantiles = self.config, tuple(float(q) for q in self.quantiles)
         try:
             table = TableInput(
                 roles=series.roles,
@@ -266,81 +264,60 @@ class Forecaster:
                 context=context,
                 horizon=self.horizon,
                 seasons=tuple(int(m) for m in seasons),
-                level=self.config.level,
-                calendar=calendar,
+                level=settings.level,
+                calendar=useful_calendar(series.grid, series.time[rows]) if series.clock.stamps else (),
                 features=fit_columns(series, "features", rows),
                 known=fit_columns(series, "known", rows),
                 static=fit_columns(series, "static", used),
             )
-            stack = StackConfig(self.config.hidden_size, self.config.num_layers, self.config.dropout, self.config.cell)
-            quantiles = tuple(float(q) for q in self.quantiles)
-            head = ForecastHead(quantiles, self.config.width, self.config.base, (1.0,) * len(quantiles))
-        except DataError:
+            stack = StackConfig(settings.hidden_size, settings.num_layers, settings.dropout, settings.cell)
+            head = ForecastHead(quantiles, settings.width, (1.0,) * len(quantiles))
+            return ModelConfig("forecast", table, stack, head, self.seeds)
+        except CarouselError:
             raise
         except ValueError as error:
-            raise CarouselError(f"{error}.") from None
-        return ModelConfig("forecast", table, stack, head, self.seeds)
+            raise CarouselError(f"{error}; correct the parameter.") from None
 
-    def _split(self, series: Series, seasons: tuple[int, ...], context: int, skip_short: bool) -> tuple[Series, Split]:
-        """The series that are long enough, and their origins for training and for validation."""
-        h, lengths = self.horizon, series.lengths
-        held = np.maximum(h, (lengths * self.config.holdout).astype(np.int64)) if self.config.holdout else 0 * lengths
-        least = 2
-        needed = least + h + h * (self.config.holdout > 0)
-        short = np.flatnonzero(lengths < needed)
-        if len(short):
-            shortest = int(lengths[short].min())
-            text = (
-                f"{series.source}: {series.name(short)} {'are' if len(short) > 1 else 'is'} shorter than the {needed}"
-                f" rows that a horizon of {h} needs (shortest: {shortest})"
-            )
-            if not skip_short or len(short) == len(lengths):
-                raise DataError(f"{text}; give more rows, a shorter horizon, or skip short series.")
-            warnings.warn(SkippedSeries(f"{text}; they are left out of training."), stacklevel=3)
-            long = np.flatnonzero(lengths >= needed)
-            series, lengths, held = series.select(long), lengths[long], held[long]
-        begin, end = series.offsets[:-1], series.offsets[1:]
-        held = np.minimum(held, np.maximum(h if self.config.holdout else 0, lengths - needed + h))
-        last = end - held - h - 1
-        first = np.minimum(begin + np.maximum(least, int(0.3 * context)) - 1, begin + np.maximum(least, (last - begin + 1) // 2) - 1)  # fmt: skip
-        spare = np.maximum(held - h + 1, 0) * (held > 0)
-        start = np.repeat(end - held - 1, spare)
-        k = np.arange(spare.sum()) - np.repeat(np.cumsum(spare) - spare, spare)
-        return series, Split(first, last, start + k)
+    def _keep(self, config: ModelConfig, weights: dict[str, NDArray[Any]]) -> None:
+        self._weights, self._rows = weights, None
+        self.config_ = config
+        self.model_ = members_from(config, weights)
+        self.season_ = max(config.input.seasons, default=1)
 
-    def _origins(self, series: Series, frame: Any, future: Any) -> Ints:
-        """The last row of each series that is not future."""
-        observed = np.isfinite(series.target).any(1)
-        begin, end = series.offsets[:-1], series.offsets[1:]
-        index = np.arange(len(observed))
-        if future is not None:
-            inside = (series.row > 0) & (series.row <= len(frame))
-        elif series.roles.known:
-            inside = observed
-        else:
-            inside = np.ones(len(observed), bool)
-        latest = np.maximum.accumulate(np.where(inside, index, -1))[end - 1]
-        seen = np.maximum.accumulate(np.where(observed, index, -1))
-        bad = np.flatnonzero((latest < begin) | (seen[np.maximum(latest, 0)] < begin))
-        if len(bad):
-            raise DataError(f"{series.source}: {series.name(bad)} has no observed target to forecast from.")
-        if series.roles.known:
-            self._require_known(series, latest, end)
-        return np.asarray(latest)
+    def _fitted(self) -> ModelConfig:
+        config: ModelConfig | None = getattr(self, "config_", None)
+        if config is None:
+            raise CarouselError("this Forecaster is not fitted yet; call fit, or Forecaster.load.")
+        return config
 
-    def _require_known(self, series: Series, origins: Ints, end: Ints) -> None:
-        steps = np.arange(1, self._fitted().input.horizon + 1)
-        wanted = origins[:, None] + steps
-        inside = wanted < end[:, None]
-        missing = ~inside | ~np.isfinite(series.known[np.where(inside, wanted, 0)]).any(-1)
-        if missing.any():
-            b, k = (int(v) for v in np.argwhere(missing)[0])
-            when = series.clock.describe(float(series.grid.ahead(series.time[origins[b]], int(steps[k]))))
-            raise DataError(
-                f"future: {series.name(np.array([b]))} lacks the known covariates ({', '.join(series.roles.known)})"
-                f" of step {k + 1} at {when}; give them for all {len(steps)} steps ahead."
-            )
+    def _quantiles(self, rows: Rows, origins: Ints) -> Floats:
+        made = scaled_quantiles(self.model_, rows, origins)
+        return read_out(self.config_.head, made.scaled, made.level, made.spread)
+
+
+def default_context(seasons: tuple[int, ...], horizon: int) -> int:
+    """Rows that a model sees: the longest season, twice the shortest, twice the horizon; 24 to 336.
+
+    >>> default_context((24, 168), 48), default_context((52,), 52), default_context((), 6)
+    (168, 104, 24)
+    """
+    wanted = max(*seasons, 2 * min(seasons), 2 * horizon) if seasons else 2 * horizon
+    return int(np.clip(wanted, 24, 336))
+
+
+def _height(frame: Any) -> int:
+    return int(frame.shape[0])
 
 
 def _names(given: str | Sequence[str] | None) -> tuple[str, ...]:
     return () if given is None else (given,) if isinstance(given, str) else tuple(given)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in ("carousel-lstm", "torch", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # run from a source tree that is not installed
+            found[name] = "unknown"
+    return found

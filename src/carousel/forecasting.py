@@ -2,44 +2,47 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from carousel.checkpoint import stage_of
 from carousel.config import ModelConfig
+from carousel.errors import CarouselError
+from carousel.heads.forecast import ForecastHead, calibrate
 from carousel.heads.forecast_net import pinball
+from carousel.inputs.origins import Split
+from carousel.inputs.table import Series
 from carousel.inputs.windows import FIRST, UNSEEN, Rows, Windows
-from carousel.model import Batch, ForecastModel, build, initialise, to_batch
-from carousel.train import TrainConfig
+from carousel.model import Batch, ForecastModel, build, initialise, members_from, to_batch
+from carousel.train import Progress, Result, TrainConfig, train
 
-__all__ = ["ForecastTask", "Split", "fingerprint", "scaled_quantiles"]
+__all__ = ["ForecastTask", "Forecasts", "Trained", "fingerprint", "scaled_quantiles", "train_forecaster"]
 
 Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
 Ints = NDArray[np.int64]
+Weights = dict[str, NDArray[Any]]
 
 CHUNK = 256  # windows predicted at once
 MOST_HELD_OUT = 4096  # windows that a validation looks at
-
-
-@dataclass(frozen=True)
-class Split:
-    """Origins (rows of `Rows`): of each trainable series the first and last to train on, and the held-out ones."""
-
-    first: Ints  # [S]
-    last: Ints  # [S]
-    held_out: Ints  # [n]
 
 
 class ForecastTask:
     """Windows drawn series by series, later origins more often; the loss counts each series in its own scale."""
 
     def __init__(self, model: ModelConfig, rows: Rows, split: Split, config: TrainConfig) -> None:
-        self.config, self.rows, self.split, self.settings = model, rows, split, config
+        self.config, self.rows, self.settings = model, rows, config
+        split = Split(*(rows.place(origins) for origins in vars(split).values()))
+        self.split = split
         self.scale = _series_scale(rows, split, model.input.seasons)  # [B, K]
         self.quantiles = torch.tensor(model.head.quantiles)
         held_out = split.held_out
@@ -97,7 +100,7 @@ class ForecastTask:
     def _weights(self, windows: Windows, at: Ints) -> NDArray[np.float32]:
         """[n, K]: from the window's spread to the series' own scale, so that the loss resembles MASE."""
         scale = self.scale[self.rows.owner[at]]
-        weight = np.clip(windows.spread / scale, 0.01, 5.0)
+        weight = np.minimum(windows.spread / scale, 5.0)
         return np.asarray(weight / weight.mean(), np.float32)
 
 
@@ -121,10 +124,20 @@ def _series_scale(rows: Rows, split: Split, seasons: tuple[int, ...]) -> Floats:
     return scale
 
 
+class Forecasts(NamedTuple):
+    """Of n windows: quantiles [n, H, K, Q] and truth [n, H, K] in scaled units, level and spread [n, K]."""
+
+    scaled: Floats
+    truth: Singles
+    level: Floats
+    spread: Floats
+
+
 def scaled_quantiles(
-    members: list[ForecastModel], rows: Rows, at: Ints, device: torch.device | str = "cpu"
-) -> tuple[Floats, Windows]:
-    """Mean over the members of the quantiles [n, H, K, Q] in scaled units, and the windows without their inputs."""
+    members: list[ForecastModel], rows: Rows, origins: Ints, device: torch.device | str = "cpu"
+) -> Forecasts:
+    """The mean over the members of the forecasts from `origins` [n] (rows of the series)."""
+    at = rows.place(origins)
     found, kept = [], []
     with torch.no_grad():
         for k in range(0, len(at), CHUNK):
@@ -134,8 +147,88 @@ def scaled_quantiles(
             found.append(made.cpu().numpy())
             kept.append((windows.truth, windows.level, windows.spread))
     truth, level, spread = (np.concatenate(part) for part in zip(*kept, strict=True))
-    empty = windows._replace(truth=truth, level=level, spread=spread)
-    return np.concatenate(found), empty
+    return Forecasts(np.concatenate(found), truth, level, spread)
+
+
+class Trained(NamedTuple):
+    """What training leaves: the config with its calibrated head, all members' weights, and how it went."""
+
+    config: ModelConfig
+    weights: Weights
+    provenance: dict[str, Any]
+
+
+def train_forecaster(
+    series: Series,
+    config_for: Callable[[Split], ModelConfig],
+    split: Split,
+    refit: Split | None,
+    settings: TrainConfig,
+    *,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Trained:
+    """Two stages: train with early stopping and calibrate on what `split` holds out; then, with `refit`, anew on its
+    rows for as many steps as were best.
+
+    What the first stage found travels in the second one's checkpoints, so that either can be resumed.
+    """
+    if resume and checkpoint is None:
+        raise CarouselError("resume needs a checkpoint to go on from; name its file.")
+    found = stage_of(checkpoint) if resume and checkpoint else {}
+    if found and refit is None:
+        raise CarouselError(f"{checkpoint}: the checkpoint is of a training with refit; set it, or start anew.")
+
+    def run(
+        split: Split, settings: TrainConfig, stage: dict[str, Any], resume: bool
+    ) -> tuple[ModelConfig, Rows, Result, str]:
+        config = config_for(split)
+        rows = Rows(series, config.input)
+        mark = fingerprint(config, rows, split)
+        task = ForecastTask(config, rows, split, settings)
+        result = train(
+            task,
+            settings,
+            seeds=config.seeds,
+            checkpoint=checkpoint,
+            resume=resume,
+            fingerprint=mark,
+            stage=stage,
+            progress=progress,
+        )
+        return config, rows, result, mark
+
+    stage = found
+    if not found:
+        config, rows, result, mark = run(split, settings, {}, resume)
+        stage = {"data": mark, "validation_pinball": result.metrics, "steps": result.steps}
+        stage["factors"] = list(_calibrated(config, result, rows, split).factors)
+    if refit is not None:
+        steps = max(settings.warmup + 1, round(float(np.mean(stage["steps"]))))
+        settings = dataclasses.replace(settings, steps=steps)
+        config, rows, result, _ = run(refit, settings, stage, bool(found))
+    head = dataclasses.replace(config.head, factors=tuple(stage["factors"]))
+    provenance = {
+        "data": stage["data"],
+        "until": float(series.time.max()),  # where an honest backtest may begin
+        "rows": int(series.offsets[-1]),
+        "series": len(series.ids),
+        "steps": stage["steps"],
+        "metrics": {"validation_pinball": stage["validation_pinball"]},
+    }
+    return Trained(dataclasses.replace(config, head=head), _named(result), provenance)
+
+
+def _calibrated(config: ModelConfig, result: Result, rows: Rows, split: Split) -> ForecastHead:
+    if not len(split.held_out):
+        return config.head
+    made = scaled_quantiles(members_from(config, _named(result)), rows, split.held_out)
+    return calibrate(config.head, made.scaled, made.truth, split.independent(rows.config.horizon))
+
+
+def _named(result: Result) -> Weights:
+    return {f"{k}.{n}": value.numpy() for k, member in enumerate(result.members) for n, value in member.items()}
 
 
 def fingerprint(model: ModelConfig, rows: Rows, split: Split) -> str:

@@ -76,6 +76,7 @@ class ForecastModel(nn.Module):
             context=table.context,
             horizon=table.horizon,
             targets=table.targets,
+            bases=table.bases,
         )
         self.dropout = nn.Dropout(config.stack.dropout)
 

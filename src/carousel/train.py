@@ -12,7 +12,7 @@ import threading
 import time
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -56,10 +56,10 @@ class TrainConfig:
     evaluate_every: int = 100  # steps
     patience: int = 4  # evaluations without a better one, then training stops; 0: never
     recency: float = 2.0  # origins are drawn with density ~ position ** (recency - 1); 1: evenly
-    holdout: float = 0.1  # share of each series' rows held out at its end; at least one horizon
+    holdout: float = 0.2  # largest share of each series held out at its end; at least one horizon; 0: none
+    refit: bool = True  # after early stopping and calibration, train anew with the held-out rows as well
     unseen: float = 0.02  # share of categories shown as never seen, so that the model knows what to do then
     level: Literal["last", "mean"] = "mean"  # what a window's values are measured from
-    base: Literal["last", "season", "drift"] = "drift"  # the naive forecast that the model corrects
     seed: int = 0
     accelerator: str = "auto"
     precision: str = "32-true"
@@ -188,15 +188,18 @@ def train(
     checkpoint: str | Path | None = None,
     resume: bool = False,
     fingerprint: str = "",
+    stage: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Train `seeds` members one after the other, member k from seed `config.seed + k`.
 
     A `checkpoint` is written every so many steps, and on SIGINT or SIGTERM, which then raise Interrupted; `resume`
-    goes on from it, bit for bit as if nothing had happened (on the same machine and thread count). It is removed
-    at the end. Raises CarouselError where it is missing or of another config or other data (`fingerprint`).
+    goes on from it, bit for bit as if nothing had happened (on the same machine and thread count). Raises
+    CarouselError where it is missing or of another config or other data (`fingerprint`). `stage` is kept in the
+    checkpoint for a caller that trains in several stages, see `checkpoint.stage_of`. The checkpoint stays: the
+    caller removes it when the model is safe.
     """
-    place = Checkpoint(Path(checkpoint), _identity(config, seeds, fingerprint)) if checkpoint else None
+    place = Checkpoint(Path(checkpoint), _identity(config, seeds, fingerprint), stage or {}) if checkpoint else None
     if resume and place is None:
         raise CarouselError("resume needs a checkpoint to go on from; name its file.")
     taken = place.read() if place and resume else None
@@ -224,8 +227,6 @@ def train(
             result.steps.append(step)
             if place and member + 1 < seeds:
                 place.write(result.members, result.metrics, result.steps, None, {})
-    if place:
-        place.remove()
     result.seconds = time.monotonic() - started
     return result
 

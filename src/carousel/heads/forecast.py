@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BASES", "DEFAULT_QUANTILES", "ForecastHead", "calibrate", "read_out"]
+__all__ = ["DEFAULT_QUANTILES", "ForecastHead", "calibrate", "read_out"]
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 
 DEFAULT_QUANTILES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
-BASES = ("last", "season", "drift")
 
 
 @dataclass(frozen=True)
 class ForecastHead:
-    """All steps at once: one decoder, shared by the steps ahead, corrects a naive forecast (`base`).
+    """All steps at once: one decoder, shared by the steps ahead, weighs naive forecasts and corrects their mean.
 
     `factors` stretch the distance of each quantile from the median; split-conformal calibration sets them.
     """
 
     quantiles: tuple[float, ...] = DEFAULT_QUANTILES
     width: int = 64
-    base: Literal["last", "season", "drift"] = "drift"
     factors: tuple[float, ...] = (1.0,) * len(DEFAULT_QUANTILES)
 
     def __post_init__(self) -> None:
@@ -42,16 +39,23 @@ class ForecastHead:
     def median(self) -> int:
         return self.quantiles.index(0.5)
 
+    def partners(self, k: int) -> tuple[int | None, int | None]:
+        """The quantiles that bound the central interval of quantile `k`; None where it is not asked for."""
+        mirror = [i for i, q in enumerate(self.quantiles) if abs(q + self.quantiles[k] - 1) < 1e-9]
+        other = mirror[0] if mirror else None
+        return (k, other) if k < self.median else (other, k)
+
     def shapes(
-        self, *, state: int, static: int, ahead: int, context: int, horizon: int, targets: int
+        self, *, state: int, static: int, ahead: int, context: int, horizon: int, targets: int, bases: int
     ) -> dict[str, tuple[int, ...]]:
         """The weights of the torch module, in the order of its `state_dict`."""
-        d, out = self.width, targets * len(self.quantiles)
-        shapes: dict[str, tuple[int, ...]] = {"step": (horizon, d)}
+        d, out, gate = self.width, targets * len(self.quantiles), targets * bases
+        shapes: dict[str, tuple[int, ...]] = {"step": (horizon, d), "gate_step": (horizon, gate)}
         shapes |= {"state.weight": (d, state + static), "state.bias": (d,)}
         if ahead:
             shapes["ahead.weight"] = (d, ahead)
         shapes |= {"hidden.weight": (d, d), "hidden.bias": (d,), "out.weight": (out, d), "out.bias": (out,)}
+        shapes |= {"gate.weight": (gate, d), "gate.bias": (gate,)}
         shapes |= {"linear.weight": (horizon, context), "linear.bias": (horizon,)}
         return shapes
 
@@ -68,26 +72,27 @@ def read_out(head: ForecastHead, scaled: Singles | Floats, level: Floats, spread
     return np.asarray(stretched * spread[:, None, :, None] + level[:, None, :, None])
 
 
-def calibrate(head: ForecastHead, scaled: Floats, truth: Floats | Singles) -> ForecastHead:
-    """The head with factors such that each quantile q covers q of the observed `truth` [n, H, K] on held-out windows.
+def calibrate(head: ForecastHead, scaled: Floats, truth: Floats | Singles, independent: int) -> ForecastHead:
+    """The head with factors such that each central interval covers its share of the held-out `truth` [n, H, K].
 
-    Split-conformal prediction with the distance from the median, in units of the predicted one, as its score (Lei
-    et al. 2018; Romano et al. 2019, one-sided as in their section 4). Below ten observed points nothing is changed.
+    Split-conformalized quantile regression (Romano et al. 2019) with the distance from the median in units of the
+    predicted one as its score (after Lei et al. 2018), so that wide forecasts are stretched more; the same factor
+    above and below. Windows overlap, so the share left outside shrinks by n / (n + 1), n being the `independent`
+    windows among them: little data can only pretend to know. Below ten observed points nothing is changed.
     """
     seen = np.isfinite(truth)
-    count = int(seen.sum())
-    if count < 10:
+    if int(seen.sum()) < 10 or independent < 1:
         return head
-    predicted, y = scaled.astype(np.float64)[seen], truth[seen]
-    middle = predicted[:, head.median]
+    predicted, y = scaled[seen].astype(np.float64), truth[seen].astype(np.float64)
+    away = y - predicted[:, head.median]
     factors = []
     for k, q in enumerate(head.quantiles):
-        distance = predicted[:, k] - middle
-        if k == head.median or not np.all(np.abs(distance) > 0):
+        below, above = head.partners(k)
+        if k == head.median or below is None or above is None:
             factors.append(1.0)
             continue
-        score = (y - middle) / distance
-        tail = q if q > 0.5 else 1 - q
-        at = min(1.0, np.ceil((count + 1) * tail) / count)
-        factors.append(float(np.clip(np.quantile(score, at, method="higher"), 0.2, 5.0)))
+        edge = np.where(away < 0, predicted[:, below], predicted[:, above]) - predicted[:, head.median]
+        score = np.abs(away) / np.maximum(np.abs(edge), 1e-12)
+        share = 1 - (1 - abs(2 * q - 1)) * independent / (independent + 1)
+        factors.append(float(np.clip(np.quantile(score, share, method="higher"), 0.2, 5.0)))
     return replace(head, factors=tuple(factors))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from carousel.heads.forecast import BASES, ForecastHead
+from carousel.heads.forecast import ForecastHead
 
 __all__ = ["ForecastNet", "pinball"]
 
@@ -14,20 +14,32 @@ __all__ = ["ForecastNet", "pinball"]
 class ForecastNet(nn.Module):
     """State of the stack at the origin -> quantiles [n, H, K, Q] of all steps ahead, in scaled units.
 
-    The median is a naive forecast plus a linear map of the context (Zeng et al. 2023) plus what the decoder reads
-    from the state; the other quantiles lie at positive distances from it, so they never cross.
+    The median is a mean of naive forecasts, weighed by a gate for each window and step, plus a linear map of the
+    context (Zeng et al. 2023), plus what the decoder reads from the state; the other quantiles lie at positive
+    distances from it, so they never cross.
     """
 
     def __init__(
-        self, head: ForecastHead, *, state: int, static: int, ahead: int, context: int, horizon: int, targets: int
+        self,
+        head: ForecastHead,
+        *,
+        state: int,
+        static: int,
+        ahead: int,
+        context: int,
+        horizon: int,
+        targets: int,
+        bases: int,
     ) -> None:
         super().__init__()
         width, self.head, self.targets = head.width, head, targets
         self.step = nn.Parameter(0.1 * torch.randn(horizon, width))
+        self.gate_step = nn.Parameter(torch.zeros(horizon, targets * bases))
         self.state = nn.Linear(state + static, width)
         self.ahead = nn.Linear(ahead, width, bias=False) if ahead else None
         self.hidden = nn.Linear(width, width)
         self.out = nn.Linear(width, targets * len(head.quantiles))
+        self.gate = nn.Linear(width, targets * bases)
         self.linear = nn.Linear(context, horizon)
         with torch.no_grad():
             self.out.weight.mul_(0.1)
@@ -35,16 +47,16 @@ class ForecastNet(nn.Module):
                 start.zero_()
 
     def forward(self, state: Tensor, ahead: Tensor, context: Tensor, base: Tensor) -> Tensor:
-        """state [n, .], ahead [n, H, .], context [n, C, K] scaled values, base [n, H, K, 3]."""
+        """state [n, .], ahead [n, H, .], context [n, C, K] scaled values, base [n, H, K, G]."""
         z = self.state(state)[:, None] + self.step
         if self.ahead is not None:
             z = z + self.ahead(ahead)
         z = self.hidden(F.gelu(z, approximate="tanh"))
-        raw = self.out(F.gelu(z, approximate="tanh"))
-        raw = raw.unflatten(-1, (self.targets, -1))  # [n, H, K, Q]
+        z = F.gelu(z, approximate="tanh")
+        raw = self.out(z).unflatten(-1, (self.targets, -1))  # [n, H, K, Q]
+        gate = (self.gate(z) + self.gate_step).unflatten(-1, (self.targets, -1)).softmax(-1)  # [n, H, K, G]
         middle = self.head.median
-        naive = base[..., BASES.index(self.head.base)]
-        median = naive + raw[..., middle] + self.linear(context.transpose(1, 2)).transpose(1, 2)
+        median = (gate * base).sum(-1) + raw[..., middle] + self.linear(context.transpose(1, 2)).transpose(1, 2)
         above = F.softplus(raw[..., middle + 1 :] - 1).cumsum(-1)
         below = F.softplus(raw[..., :middle].flip(-1) - 1).cumsum(-1).flip(-1)
         median = median[..., None]

@@ -22,6 +22,7 @@ Ints = NDArray[np.int64]
 DAY = 86400.0
 # A grid may hold at most this many rows for one row of data; beyond it the clock is called uneven.
 MAX_ROWS_PER_OBSERVATION = 4.0
+LONGEST_CYCLE = 2016  # steps: a week of five-minute readings
 
 CALENDAR = ("minute_of_hour", "hour_of_day", "day_of_week", "day_of_month", "day_of_year")
 _PERIOD = {
@@ -80,6 +81,7 @@ class Clock:
     kind: Literal["row", "number", "timestamp", "text"]
     dtype: Any = None
     zone: str | None = None
+    pattern: str = ""  # strftime's, of text
 
     @property
     def stamps(self) -> bool:
@@ -93,6 +95,8 @@ class Clock:
         """One time as a user would write it."""
         if not self.stamps:
             return f"{time:g}"
+        if self.pattern:
+            return datetime.fromtimestamp(time, UTC).strftime(self.pattern)
         text = str(np.datetime64(round(time * 1e6), "us")).replace("T", " ").removesuffix(".000000")
         return text.removesuffix(" 00:00:00")
 
@@ -159,20 +163,25 @@ def useful_calendar(grid: Grid, time: Floats) -> tuple[str, ...]:
     return tuple(names)
 
 
-def usual_season(grid: Grid) -> int:
-    """Steps of the season that people expect of this spacing; 1 where there is none.
+def cycles(grid: Grid) -> tuple[int, ...]:
+    """Steps of the hour, day, week and year on this grid, ascending: where a season may be looked for.
 
-    >>> usual_season(Grid("month", 1.0)), usual_season(Grid("even", 7 * 86400.0)), usual_season(Grid("business", 1.0))
-    (12, 52, 5)
+    >>> cycles(Grid("month", 1.0)), cycles(Grid("even", 3600.0)), cycles(Grid("business", 1.0))
+    ((12,), (24, 168), (5, 261))
     """
+    if grid.kind == "uneven":
+        return ()
     if grid.kind == "business":
-        return 5
+        return (5, 261)
     if grid.kind in ("month", "month_end"):
-        return max(1, round(12 / grid.step))
-    for below, period in ((3600 * 1.01, DAY), (DAY * 0.51, DAY), (DAY * 1.01, 7 * DAY), (15 * DAY, 364 * DAY)):
-        if grid.kind == "even" and grid.step <= below:
-            return max(1, round(period / grid.step))
-    return 1
+        return (round(12 / grid.step),) if grid.step < 12 else ()
+    found = []
+    for period in (3600.0, DAY, 7 * DAY, 365.25 * DAY):
+        steps = period / grid.step
+        whole = abs(steps - round(steps)) < 1e-6 or period > 7 * DAY
+        if steps >= 1.99 and whole and round(steps) <= LONGEST_CYCLE:
+            found.append(round(steps))
+    return tuple(found)
 
 
 def utc_offset(utc: Floats, zone: str) -> Floats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -136,7 +137,8 @@ def times(column: Column, source: str) -> tuple[NDArray[np.float64], Clock]:
         stamps = np.asarray(plain.to_numpy(), dtype="datetime64[ns]")
         return stamps.astype(np.int64) / 1e9, Clock("timestamp", dtype, zone)
     if is_text(column):
-        return _parse(column, source), Clock("text", nw.String())
+        found, pattern = _parse(column, source)
+        return found, Clock("text", nw.String(), pattern=pattern)
     if dtype.is_numeric():
         found = numbers(column, source)
         bad = np.flatnonzero(np.isnan(found))
@@ -148,19 +150,34 @@ def times(column: Column, source: str) -> tuple[NDArray[np.float64], Clock]:
     raise DataError(f"{source}, column {name!r}: {dtype} is no time; use timestamps, ISO 8601 text or numbers.")
 
 
-def _parse(column: Column, source: str) -> NDArray[np.float64]:
+def _parse(column: Column, source: str) -> tuple[NDArray[np.float64], str]:
+    """Seconds, and the strftime pattern that writes the first one as it stood ("" where none of ours does)."""
     values = _texts(column)
     found = np.empty(len(values))
     for row, value in enumerate(values):
+        text = str(value).strip()
         try:
-            stamp = datetime.fromisoformat(str(value).strip())
+            stamp = datetime.fromisoformat(f"{text}-01" if _MONTH.fullmatch(text) else text)
         except ValueError:
             raise DataError(
                 f"{source}, row {row + 1}, column {column.name!r}: {value!r} is not a time;"
                 " write it as 2024-03-01 or 2024-03-01 12:00:00."
             ) from None
         found[row] = (stamp if stamp.tzinfo else stamp.replace(tzinfo=UTC)).timestamp()
-    return found
+    first = datetime.fromtimestamp(found[0], UTC)
+    return found, next((p for p in _PATTERNS if first.strftime(p) == values[0]), "")
+
+
+_MONTH = re.compile(r"\d{4}-\d{2}")
+_PATTERNS = (
+    "%Y-%m",
+    "%Y-%m-%d",
+    "%Y-%m-%d %H:%M:%S",
+    "%Y-%m-%dT%H:%M:%S",
+    "%Y-%m-%d %H:%M",
+    "%Y-%m-%dT%H:%M",
+    "%Y-%m-%dT%H:%M:%SZ",
+)
 
 
 def _texts(column: Column) -> list[str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from carousel.errors import DataError, MissingExtra
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["SUFFIXES", "read_file"]
+__all__ = ["SUFFIXES", "read_file", "table_bytes"]
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson")
 _MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
@@ -58,3 +59,31 @@ def read_file(path: str | Path) -> polars.DataFrame:
     if not frame.height:
         raise DataError(f"{path}: the table has no rows; give it at least one observation.")
     return frame
+
+
+def table_bytes(frame: polars.DataFrame, suffix: str) -> bytes:
+    """The table as a file of that suffix holds it; `read_file` reads it back.
+
+    Raises ValueError for a suffix that it does not write.
+    """
+    to = io.BytesIO()
+    if suffix in (".parquet", ".pq"):
+        frame.write_parquet(to)
+    elif suffix in (".jsonl", ".ndjson"):
+        frame.write_ndjson(to)
+    elif suffix in (".csv", ".tsv"):
+        _readable_times(frame).write_csv(to, separator="\t" if suffix == ".tsv" else ",")
+    else:
+        raise ValueError(f"tables are not written as {suffix!r}")
+    return to.getvalue()
+
+
+def _readable_times(frame: polars.DataFrame) -> polars.DataFrame:
+    """Timestamps as 2024-03-01 12:00:00, with a fraction and the offset from UTC only where there is one."""
+    import polars as pl
+
+    stamps = {name: kind for name, kind in frame.schema.items() if isinstance(kind, pl.Datetime)}
+    return frame.with_columns(
+        pl.col(name).dt.to_string("%Y-%m-%d %H:%M:%S%.f" + ("%:z" if kind.time_zone else ""))
+        for name, kind in stamps.items()
+    )

@@ -147,21 +147,33 @@ def infer_roles(
 
 
 def read_table(
-    frame: Any, roles: Roles, *, source: str = "data", grid: Grid | None = None, future: Any = None
+    frame: Any,
+    roles: Roles,
+    *,
+    source: str = "data",
+    grid: Grid | None = None,
+    valid: Any = None,
+    future: Any = None,
 ) -> Series:
-    """All series of a pandas, polars or Arrow table; `future` holds more rows with the known columns only.
+    """All series of a pandas, polars or Arrow table.
 
-    `grid` is the one a model was trained on; without it, it is inferred. Raises DataError, which names source, row,
-    column and remedy, for: no table, no rows, missing column, text in a numeric column, unreadable or missing time,
-    infinite values, the same time twice in a series, an all-missing target, a static column that changes within a
-    series, times off the grid.
+    `valid` brings more rows; `future` too, of which only id, time and the known columns are read. `grid` is the one
+    a model was trained on; without it, it is inferred. Raises DataError, which names source, row, column and remedy,
+    for: no table, no rows, missing column, text in a numeric column, unreadable or missing time, infinite values,
+    the same time twice in a series, an all-missing target, a static column that changes within a series, times off
+    the grid.
     """
     table = columns.as_frame(frame, source)
     columns.require(table, roles.columns, source)
     table = table.select(roles.columns)
     own = len(table)
+    if valid is not None:
+        read_table(valid, roles, source="valid")  # its own faults, under its own name
+        table = _append(table, valid, roles.columns, "valid")
     if future is not None:
-        table = _append(table, future, roles)
+        ahead = Roles(roles.id, roles.time, known=roles.known)
+        read_table(future, ahead, source="future")
+        table = _append(table, future, ahead.columns, "future")
     ids, series = columns.keys(table[roles.id], source) if roles.id else ([0], np.zeros(len(table), np.int64))
     if roles.time:
         time, clock = columns.times(table[roles.time], source)
@@ -170,13 +182,14 @@ def read_table(
     order = np.lexsort((time, series))
     series, time, row = series[order], time[order], order + 1
     offsets = np.searchsorted(series, np.arange(len(ids) + 1)).astype(np.int64)
-    _refuse_duplicates(series, time, row, roles, ids, clock, source)
+    _refuse_duplicates(series, time, row, own, roles, ids, clock, source)
     grid, time = _settle_grid(grid, time, offsets, clock)
 
     found: dict[str, tuple[str, ...]] = {}
     read = {role: _read(table, getattr(roles, role), found, source)[order] for role in ("target", *_COVARIATES)}
-    if roles.target and not np.isfinite(read["target"][row <= own]).any(0).all():
-        name = roles.target[int(np.argmin(np.isfinite(read["target"]).any(0)))]
+    observed = np.isfinite(read["target"][row <= own]).any(0)
+    if not observed.all():
+        name = roles.target[int(np.argmin(observed))]
         raise DataError(f"{source}, column {name!r}: no value of the target is observed; there is nothing to learn.")
     static = _constant(read.pop("static"), offsets, roles, row, ids, source)
     made = Series(
@@ -233,20 +246,19 @@ def _write_time(name: str, time: Floats, series: Series) -> nw.Series[Any]:
     return plain.cast(clock.dtype)
 
 
-def _append(table: columns.Frame, future: Any, roles: Roles) -> columns.Frame:
-    more = columns.as_frame(future, "future")
-    wanted = tuple(name for name in (roles.id, roles.time) if name) + roles.known
-    columns.require(more, wanted, "future")
-    if roles.time is None:
-        raise DataError("future: rows to come need a time column; fit with time=... first.")
-    more = more.select(wanted)
+def _append(table: columns.Frame, rows: Any, names: tuple[str, ...], source: str) -> columns.Frame:
+    """The table with more rows below it, which may lack columns; numbers take the types of the table."""
+    more = columns.as_frame(rows, source)
     if more.implementation is not table.implementation:
-        raise DataError(f"future: give a {table.implementation.name.lower()} table, as the data are.")
-    casts = [nw.col(n).cast(table[n].dtype) for n in wanted if more[n].dtype != table[n].dtype]
+        raise DataError(f"{source}: give a {table.implementation.name.lower()} table, as the data are.")
+    more = more.select(names)
     try:
-        return nw.concat([table, more.with_columns(casts)], how="diagonal")
+        more = more.with_columns([nw.col(n).cast(table[n].dtype) for n in names if more[n].dtype != table[n].dtype])
+        absent = [nw.lit(None).cast(table[n].dtype).alias(n) for n in table.columns if n not in names]
+        return nw.concat([table, more.with_columns(absent).select(table.columns)])
     except Exception as error:
-        raise DataError(f"future: its columns do not fit those of the data ({error}); use the same types.") from None
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{source}: its columns do not fit those of the data ({reason}); use the same types.") from None
 
 
 def _row_numbers(series: Ints, count: int) -> Floats:
@@ -259,15 +271,16 @@ def _row_numbers(series: Ints, count: int) -> Floats:
 
 
 def _refuse_duplicates(
-    series: Ints, time: Floats, row: Ints, roles: Roles, ids: list[Any], clock: Clock, source: str
+    series: Ints, time: Floats, row: Ints, own: int, roles: Roles, ids: list[Any], clock: Clock, source: str
 ) -> None:
     same = np.flatnonzero((np.diff(series) == 0) & (np.diff(time) == 0))
     if len(same):
         k = int(same[0])
         first, second = sorted((int(row[k]), int(row[k + 1])))
-        who = f"series {ids[series[k]]!r} has " if roles.id else ""
+        who = f"series {ids[series[k]]!r} has" if roles.id else "this is"
+        where = f"row {second}" if second <= own else f"row {second - own} of the added rows"
         raise DataError(
-            f"{source}, row {second}, column {roles.time!r}: {who}the time {clock.describe(time[k])} a second time"
+            f"{source}, {where}, column {roles.time!r}: {who} the time {clock.describe(time[k])} a second time"
             f" (first in row {first}); keep one of the two{'' if roles.id else ', or name the id column'}."
         )
 

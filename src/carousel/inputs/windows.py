@@ -25,7 +25,7 @@ Ints = NDArray[np.int64]
 MISSING, UNSEEN, FIRST = 0, 1, 2  # codes of categories; those seen in training follow
 PER_TARGET = 4  # channels of a step: value, observed, age, difference; and one for each season
 PER_LAG = 4  # channels of a step ahead and season: see `_lags`
-LEVELS = ("last", "mean")
+BOUND = np.float32(100)  # of scaled inputs: a window that was flat until now must not drown the rest
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,11 @@ class TableInput:
         return self.context + max(self.seasons, default=0)
 
     @property
+    def bases(self) -> int:
+        """Naive forecasts that the head weighs: last value, level, and two of each season."""
+        return 2 + 2 * len(self.seasons)
+
+    @property
     def step_size(self) -> int:
         """Channels of one step of the stack's input, embeddings included."""
         own = self.targets * (PER_TARGET + len(self.seasons)) + 2 * len(self.calendar) + self.uneven
@@ -119,7 +124,7 @@ class Windows(NamedTuple):
     ahead_codes: Ints  # [n, H, categories of known]
     static: Singles  # [n, .]
     static_codes: Ints  # [n, categories of static]
-    base: Singles  # [n, H, K, 3]: forecasts to correct: last value, last season, last season with drift
+    base: Singles  # [n, H, K, G]: naive forecasts: last value, level, and of each season last season, with drift
     truth: Singles  # [n, H, K], NaN where not observed
     level: Floats  # [n, K]
     spread: Floats  # [n, K]
@@ -225,7 +230,7 @@ class Rows:
         level = last if self.config.level == "last" else mean
         spread = (np.abs(filled - level[:, None]) * seen).sum(1) / n
         running = np.take_along_axis(self.running, np.maximum(row, 0), 0)
-        spread = np.where((count > 1) & (spread > 0), spread, running)
+        spread = np.maximum(np.where(count > 1, spread, 0.0), 0.1 * running)
         floor = 1e-4 * np.maximum(np.abs(filled).sum(1) / n, np.abs(last)) + 1e-9
         return level, np.maximum(spread, floor), last
 
@@ -239,12 +244,12 @@ class Rows:
         difference = np.zeros_like(value)
         difference[:, 1:] = np.where(both, value[:, 1:] - value[:, :-1], 0)
         age = np.where(out[..., None], 0, self.age[context])
-        found = [value, seen.astype(np.float32), age, difference]
-        found += [np.nan_to_num(past[:, reach - c - m : reach - m]) for m in self.config.seasons]
-        return found
+        before = [np.nan_to_num(past[:, reach - c - m : reach - m]) for m in self.config.seasons]
+        value, difference, *before = (np.clip(part, -BOUND, BOUND) for part in (value, difference, *before))
+        return [value, seen.astype(np.float32), age, difference, *before]
 
     def _lags(self, at: Ints, past: Singles, latest: Singles, level: Floats, spread: Floats) -> tuple[Singles, Singles]:
-        """What the last seasons say of each step ahead: channels [n, H, 4 K S] and bases [n, H, K, 3].
+        """What the last seasons say of each step ahead: channels [n, H, 4 K S] and bases [n, H, K, G].
 
         Of season m: the value one season (or as many as needed) before, the same relative to the latest value,
         whether it is missing, and the change since one season before the latest value.
@@ -252,20 +257,20 @@ class Rows:
         config = self.config
         h, reach = np.arange(1, config.horizon + 1), config.reach
         now = np.broadcast_to(latest[:, None], (len(at), config.horizon, config.targets))
-        naive = drift = now
+        bases = [now, np.zeros_like(now)]
         found = []
         for m in config.seasons:
-            back = reach - 1 + h - m * (-(-h // m))
-            value = past[:, back]
+            ahead = -(-h // m)  # seasons from the value to its step
+            value = past[:, reach - 1 + h - m * ahead]
             missing = ~np.isfinite(value)
             value = np.where(missing, now, value)
-            anchor, known = self._before(at, m)
-            anchor = ((anchor - level) / spread).astype(np.float32)[:, None]
-            change = np.where(missing | ~known[:, None], 0, value - np.nan_to_num(anchor))
-            found += [value, value - now, missing.astype(np.float32), change]
-            naive, drift = value, now + change
+            before, known = self._before(at, m)
+            anchor = np.nan_to_num(((before - level) / spread).astype(np.float32))[:, None]
+            sure = ~missing & known[:, None]
+            found += [value, value - now, missing.astype(np.float32), np.where(sure, value - anchor, 0)]
+            bases += [value, np.where(sure, value + ahead[:, None] * (now - anchor), now)]
         lags = np.concatenate(found, -1) if found else np.zeros((len(at), config.horizon, 0), np.float32)
-        return lags.astype(np.float32), np.stack([now, naive, drift], -1)
+        return np.clip(lags, -BOUND, BOUND).astype(np.float32), np.stack(bases, -1)
 
     def _before(self, at: Ints, m: int) -> tuple[Floats, NDArray[np.bool_]]:
         """The target [n, K] m rows before the latest observed one, and whether it is observed."""
@@ -300,10 +305,8 @@ class Rows:
     def _ages(self) -> None:
         """log(1 + steps since the target was observed) / 3; 0 before the first observation."""
         since = self.time[:, None] - self.time[np.maximum(self.latest, 0)]
-        if self.config.uneven:
-            steps = since / self.config.grid.step
-        else:
-            steps = np.arange(len(self.owner))[:, None] - self.latest
+        rows = np.arange(len(self.owner))[:, None] - self.latest
+        steps = since / self.config.grid.step if self.config.uneven else rows.astype(np.float64)
         self.age = np.where(self.latest >= 0, np.log1p(np.maximum(steps, 0)) / 3, 0).astype(np.float32)
 
     def _elapsed(self) -> Singles:
