@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -138,6 +139,7 @@ def fit(
         if time is None:
             raise CarouselError("--until needs --time, the column that it is about.")
         frame = evaluate.rows_until(frame, time, until, source=str(data))
+    started = monotonic()
     with _warnings(), progress.training() as show:
         forecaster.fit(
             frame,
@@ -154,7 +156,7 @@ def fit(
         _write_json({"model": str(out), "provenance": found})
         return
     typer.echo(
-        f"{out}: {found['series']:,} series, {found['rows']:,} rows, {found['seconds']:.0f} s of training.\n"
+        f"{out}: {found['series']:,} series, {found['rows']:,} rows, fitted in {monotonic() - started:.0f} s.\n"
         f"Next: carousel predict {out} {data}   or   carousel evaluate {out} DATA with later rows"
     )
 

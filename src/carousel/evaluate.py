@@ -346,11 +346,12 @@ def evaluate(
         if windows is not None or not (series.time > until).any():
             windows, start = windows or 1, -np.inf
     origins = rolling_origins(series, table.horizon, since=start, windows=windows, stride=stride)
+    notes = []
     if series.time[origins].min() < until:
-        notes = (
-            f"Rows up to {series.clock.describe(until)} were seen in training, so the LSTM's figures here flatter it;"
-            " evaluate on later rows.",
-        )
+        seen = series.clock.describe(until)
+        notes = [
+            f"Rows up to {seen} were seen in training, so the LSTM's figures here flatter it: evaluate on later ones."
+        ]
     found = backtest(
         series,
         model.quantiles_at,
@@ -361,7 +362,7 @@ def evaluate(
         targets=table.roles.target,
         progress=progress,
     )
-    return replace(found, notes=notes + found.notes)
+    return replace(found, notes=(*notes, *found.notes))
 
 
 def rows_until(frame: Any, time: str, until: str | float, *, source: str = "data") -> Any:
