@@ -105,7 +105,7 @@ def infer_grid(time: Floats, offsets: Ints, *, stamps: bool) -> Grid:
     """The coarsest grid that holds every row: time [N] ascends within each series of offsets [B + 1].
 
     >>> infer_grid(np.array([0.0, 7.0, 14.0, 28.0]), np.array([0, 4]), stamps=False)
-    Grid(kind='even', step=7.0)
+    Grid(kind='even', step=7.0, wall=False)
     """
     gaps = _gaps(time, offsets)
     if not len(gaps):
@@ -146,7 +146,7 @@ def calendar_features(local: Floats, names: tuple[str, ...]) -> Floats:
             at = local + 3 * DAY
         else:
             at = local
-        angle = 2 * np.pi * at / _PERIOD[name]
+        angle = 2 * np.pi * (at / _PERIOD[name] % 1)
         found += [np.sin(angle), np.cos(angle)]
     return np.stack(found, -1) if found else np.zeros((*local.shape, 0))
 

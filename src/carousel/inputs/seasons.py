@@ -41,6 +41,8 @@ def infer_seasons(series: Series, end: Ints | None = None) -> tuple[int, ...]:
     if tried:
         least = 0.1 + 1.5 / np.sqrt(rows)
         strong = [m for m in tried if m <= third and max(map(_strength, pooled, _LOWS, (m, m))) > least]
+        if len(strong) > 1 and strong[1] % strong[0] == 0:
+            strong = [m for m in strong if m == strong[0] or any(_stands_out(r, strong[0], m) for r in pooled)]
         return tuple(strong[:2])
     return max(_search(r, low, 0.15 + 3 / np.sqrt(rows)) for r, low in zip(pooled, _LOWS, strict=True))[1]
 
@@ -121,9 +123,12 @@ def _search(r: Floats, low: Callable[[Floats, Ints], float], least: float) -> tu
     parts = best / np.maximum(np.rint(best / peaks), 1)
     divides = (np.abs(peaks - parts) <= 1) & (strength >= 0.75 * strength.max())
     first = int(peaks[divides][0])
-    multiples = np.arange(first, len(r), first)
-    for k in range(1, len(multiples) - 1):
-        before, at, after = r[multiples[k - 1 : k + 2]]
-        if at - max(before, after) > 0.03 and at >= r[multiples[: k + 1]].max():
-            return float(strength.max()), (first, int(multiples[k]))
-    return float(strength.max()), (first,)
+    longer = [m for m in range(2 * first, len(r) - first, first) if _stands_out(r, first, m)]
+    return float(strength.max()), (first, *longer[:1])
+
+
+def _stands_out(r: Floats, first: int, m: int) -> bool:
+    """Whether the multiple `m` of season `first` is a season too: more alike than the multiples around it."""
+    if m + first >= len(r):
+        return False
+    return bool(r[m] - max(r[m - first], r[m + first]) > 0.03 and r[m] >= r[first:m:first].max())
