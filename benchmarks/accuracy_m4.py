@@ -34,8 +34,8 @@ PUBLISHED = {  # sMAPE, MASE from the M4 workbook
 
 def load(folder: Path, name: str, hold_out: bool) -> tuple[pl.DataFrame, np.ndarray]:
     """The series as a long table (id, t, y), and the values to forecast [B, H] in the order of the ids."""
-    wide = pl.read_csv(folder / "m4" / f"{name.capitalize()}-train.csv.gz")
-    test = pl.read_csv(folder / "m4" / f"{name.capitalize()}-test.csv.gz")
+    wide = pl.read_csv(folder / "m4" / f"{name.capitalize()}-train.csv.gz", infer_schema_length=None)
+    test = pl.read_csv(folder / "m4" / f"{name.capitalize()}-test.csv.gz", infer_schema_length=None)
     wide, test = (f.rename({f.columns[0]: "id"}).sort("id") for f in (wide, test))
     horizon = len(test.columns) - 1
     long = (
