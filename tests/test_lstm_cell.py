@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing._internal.common_modules import module_error_inputs_torch_nn_LSTMCell
 
-from carousel import LSTM, CarouselError, LSTMCell
+from carousel import LSTM, CarouselError, DataError, LSTMCell
 from carousel.cell import CellSpec
 from lstm_cases import able
 
@@ -127,6 +127,8 @@ def test_other_wrong_input():
         cell(torch.zeros(4, 3), (torch.zeros(4, 5), torch.zeros(4, 5, dtype=F64)))
     with pytest.raises(CarouselError, match=r"elapsed must be \[4\], got \[4, 1\]"):
         LSTMCell(3, 5, decay=True)(torch.zeros(4, 3), elapsed=torch.zeros(4, 1))
+    with pytest.raises(DataError, match=r"never be negative or missing, got -1.0 at \[2\]"):
+        LSTMCell(3, 5, decay=True)(torch.zeros(4, 3), elapsed=torch.tensor([0.0, 1.0, -1.0, 0.0]))
     with pytest.raises(CarouselError, match="give elapsed="):
         LSTMCell(3, 5, decay=True)(torch.zeros(4, 3))
     with pytest.raises(TypeError, match="unexpected keyword argument 'recurrent_dropout'"):

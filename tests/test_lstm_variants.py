@@ -165,6 +165,11 @@ def test_elapsed_is_asked_for_and_checked():
         lstm(ragged.to_packed(), elapsed=_pack([torch.ones(2), torch.ones(5)]))
     with pytest.raises(DataError, match="one kind"):
         lstm(x, elapsed=Ragged.from_list([torch.ones(21)]))
+    for value in (-0.5, float("nan")):
+        gaps = torch.ones(7, 3)
+        gaps[4, 1] = value
+        with pytest.raises(DataError, match=rf"never be negative or missing, got {value} at \[4, 1\]"):
+            lstm(x, elapsed=gaps)
     flat, _ = lstm(ragged, elapsed=torch.ones(7))
     same, _ = lstm(ragged, elapsed=Ragged.from_list([torch.ones(4), torch.ones(3)]))
     whole, _ = lstm(ragged, elapsed=torch.ones(7, dtype=torch.int64))

@@ -16,7 +16,7 @@ from carousel.backends import Rows
 from carousel.errors import DataError
 from carousel.ragged import Ragged
 
-__all__ = ["Layout", "flat_gaps", "layout_of", "reversed_gaps"]
+__all__ = ["Layout", "check_gaps", "flat_gaps", "layout_of", "reversed_gaps"]
 
 
 class Layout(NamedTuple):
@@ -96,7 +96,18 @@ def flat_gaps(elapsed: Any, given: Any, layout: Layout) -> Tensor:
     if not isinstance(elapsed, Tensor) or tuple(elapsed.shape) != layout.shape:
         got = list(elapsed.shape) if isinstance(elapsed, Tensor) else type(elapsed).__name__
         raise DataError(f"elapsed must be one number a row of the input, shape {list(layout.shape)}, got {got}.")
+    check_gaps(elapsed)
     return elapsed.reshape(-1).to(layout.x.device, layout.x.dtype)
+
+
+def check_gaps(elapsed: Tensor) -> None:
+    """Time never runs backwards; looked at on the CPU only: on other devices and in compiled graphs it means waiting."""
+    if elapsed.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    wrong = ~(elapsed >= 0)
+    if bool(wrong.any()):
+        at = tuple(wrong.nonzero()[0].tolist())
+        raise DataError(f"elapsed must never be negative or missing, got {elapsed[at].item()} at {list(at)}.")
 
 
 def _same(mine: Any, theirs: Any) -> None:

@@ -10,7 +10,8 @@ from torch import Tensor
 from carousel import backends
 from carousel.backends import Call, Rows
 from carousel.cell import CellSpec
-from carousel.errors import CarouselError
+from carousel.errors import DataError
+from carousel.layout import check_gaps
 from carousel.recurrent import Recurrent, check_input_dtype, check_sizes, check_state
 
 __all__ = ["LSTMCell"]
@@ -88,7 +89,8 @@ class LSTMCell(Recurrent):
         gaps = None
         if elapsed is not None:
             if elapsed.shape != input.shape[:-1]:
-                raise CarouselError(f"elapsed must be {list(input.shape[:-1])}, got {list(elapsed.shape)}.")
+                raise DataError(f"elapsed must be {list(input.shape[:-1])}, got {list(elapsed.shape)}.")
+            check_gaps(elapsed)
             gaps = elapsed.reshape(1, -1).to(x.device, x.dtype)
         at = torch.arange(x.shape[0], device=x.device)
         rows = Rows(at, at.new_zeros(1), torch.ones_like(at), dense=True, time_major=True)
