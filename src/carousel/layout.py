@@ -101,7 +101,7 @@ def flat_gaps(elapsed: Any, given: Any, layout: Layout) -> Tensor:
 
 
 def check_gaps(elapsed: Tensor) -> None:
-    """Time never runs backwards; looked at on the CPU only: on other devices and in compiled graphs it means waiting."""
+    """Time never runs backwards. Looked at on the CPU only: elsewhere and in compiled graphs looking means waiting."""
     if elapsed.device.type != "cpu" or torch.compiler.is_compiling():
         return
     wrong = ~(elapsed >= 0)
