@@ -26,9 +26,9 @@ struct Spec {
 };
 
 struct Sizes {
-    int64_t input = 0, hidden = 0, output = 0;           // I, H, P
-    int64_t rows = 0, sequences = 0, steps = 0;          // N, B, T
-    int64_t directions = 1;                              // D
+    int64_t input = 0, hidden = 0, output = 0;   // I, H, P
+    int64_t rows = 0, sequences = 0, steps = 0;  // N, B, T
+    int64_t directions = 1;                      // D
 };
 
 // Step t of sequence b lies in row first[b] + ahead[t], for t < lengths[b].
@@ -58,13 +58,13 @@ struct Layer {
     Spec spec;
     Sizes sizes;
     Rows rows{};
-    const void* x = nullptr;        // [N, I], rows x_stride apart
+    const void* x = nullptr;  // [N, I], rows x_stride apart
     int64_t x_stride = 0;
-    const void* h0 = nullptr;       // [D, B, P]
-    const void* c0 = nullptr;       // [D, B, H]
-    const void* elapsed = nullptr;  // [D, N], with `decay`
+    const void* h0 = nullptr;          // [D, B, P]
+    const void* c0 = nullptr;          // [D, B, H]
+    const void* elapsed = nullptr;     // [D, N], with `decay`
     const Weights* weights = nullptr;  // [D]
-    bool training = false;          // draw masks from seed + d; otherwise zoneout in expectation
+    bool training = false;             // draw masks from seed + d; otherwise zoneout in expectation
     uint64_t seed = 0;
     int threads = 1;
 };
@@ -73,13 +73,34 @@ struct Outputs {
     void* y = nullptr;        // [N, D*P]
     void* h = nullptr;        // [D, B, P]
     void* c = nullptr;        // [D, B, H]
-    void* reserve = nullptr;  // reserve_bytes(), what backward needs; null in inference
+    void* reserve = nullptr;  // [D, N, reserve_width()] what backward needs; null in inference
     void* trace = nullptr;    // [5, D, N, H]: activated i, f, g, o and the carried c; null unless wanted
 };
 
-int64_t reserve_bytes(const Layer& layer);
+// What backward reads and writes besides the layer itself; the layer must be the one that forward saw.
+struct Gradients {
+    const void* reserve = nullptr;
+    const void* y = nullptr;     // [N, D*P] forward's own
+    const void* of_y = nullptr;  // [N, D*P], rows of_y_stride apart
+    int64_t of_y_stride = 0;
+    const void* of_h = nullptr;  // [D, B, P]
+    const void* of_c = nullptr;  // [D, B, H]
+
+    void* x = nullptr;                 // [D, N, I], to be summed over D; null where it is not wanted
+    void* h0 = nullptr;                // [D, B, P]
+    void* c0 = nullptr;                // [D, B, H]
+    void* elapsed = nullptr;           // [D, N], with `decay`
+    const Weights* weights = nullptr;  // [D] gradients, every one that the spec has
+};
+
+// The instruction set in use: the machine's best, or the one that CAROUSEL_ISA names.
+const char* instruction_set();
+
+// The reserve is [D, N, reserve_width()] in the computed type: float for bfloat16, else the layer's own.
+int64_t reserve_width(const Layer& layer);
 
 // Throws std::invalid_argument where `rows` does not say N distinct rows or the sizes contradict the spec.
 void forward(const Layer& layer, const Outputs& out);
+void backward(const Layer& layer, const Gradients& gradients);
 
 }  // namespace carousel

@@ -1,0 +1,436 @@
+// Backward: one worker walks the steps of one part from the last to the first, in chunks whose gradients of the
+// pre-activations stay in cache; after each chunk they are multiplied with x, with h and with the weights.
+#pragma once
+
+#include "forward.h"
+#include "gradient.h"
+
+namespace carousel::CAROUSEL_NS {
+
+// A part's state on the way back; shared by the workers of a team.
+template <class T>
+struct Back {
+    T *h = nullptr, *c = nullptr;      // [count, Pp], [count, Hp] gradients of the state
+    T* c0 = nullptr;                   // [count, Hp]
+    T *x_z = nullptr, *h_z = nullptr;  // [U][capacity][W] gradients of W x and of U h: one buffer without layer norm
+    T* x = nullptr;                    // [capacity, Ip]
+    T* gap = nullptr;                  // [capacity] of the elapsed time, with decay
+    T* through = nullptr;  // [count, Pp] gradient through U, before the mask or what zoneout kept is applied
+    T *factor = nullptr, *masked = nullptr;                 // [count, Pp], [capacity, Pp] with recurrent dropout
+    T *projected = nullptr, *m = nullptr, *of_m = nullptr;  // [capacity, Pp], [capacity, Hp], [count, Hp]
+    int64_t capacity = 0;
+
+    static Back carve(Carver& carver, const Layer& layer, const Part& part, int64_t target, bool input_gradient) {
+        const Shape z = shape_of<T>(layer);
+        const Spec& spec = layer.spec;
+        Back b;
+        b.capacity = chunk_capacity(part, target);
+        b.h = carver.take<T>(part.count * z.Pp);
+        b.c = carver.take<T>(part.count * z.Hp);
+        b.c0 = carver.take<T>(part.count * z.Hp);
+        b.x_z = carver.take<T>(z.U * b.capacity * z.W);
+        b.h_z = spec.layer_norm ? carver.take<T>(z.U * b.capacity * z.W) : b.x_z;
+        if (input_gradient) b.x = carver.take<T>(b.capacity * z.Ip);
+        if (spec.decay) b.gap = carver.take<T>(b.capacity);
+        const bool dropped = layer.training && spec.recurrent_dropout > 0;
+        if (dropped || spec.zoneout_h > 0) b.through = carver.take<T>(part.count * z.Pp);
+        if (dropped) {
+            b.factor = carver.take<T>(part.count * z.Pp);
+            b.masked = carver.take<T>(b.capacity * z.Pp);
+        }
+        if (spec.projection) {
+            b.projected = carver.take<T>(b.capacity * z.Pp);
+            b.m = carver.take<T>(b.capacity * z.Hp);
+            b.of_m = carver.take<T>(part.count * z.Hp);
+        }
+        return b;
+    }
+};
+
+template <class T, class S>
+struct BackDesk {
+    int64_t* row = nullptr;                                 // [capacity]
+    const S **x = nullptr, **h = nullptr;                   // [capacity] the row of x, and h before the step
+    const T** c = nullptr;                                  // [capacity] c before the step
+    const T** masked = nullptr;                             // [capacity] rows of Back::masked
+    T *of_c = nullptr, *norm_c = nullptr, *of_o = nullptr;  // [Hp] of one row, with layer norm
+
+    static BackDesk carve(Carver& carver, const Layer& layer, int64_t capacity) {
+        const int64_t Hp = padded<T>(layer.sizes.hidden);
+        BackDesk d;
+        d.row = carver.take<int64_t>(capacity);
+        d.x = carver.take<const S*>(capacity);
+        d.h = carver.take<const S*>(capacity);
+        d.c = carver.take<const T*>(capacity);
+        d.masked = carver.take<const T*>(capacity);
+        for (T** buffer : {&d.of_c, &d.norm_c, &d.of_o}) *buffer = carver.take<T>(Hp);
+        return d;
+    }
+};
+
+template <class S, bool COUPLED>
+class Backward {
+  public:
+    typedef typename Computed<S>::type T;
+    typedef Vec<T> V;
+    typedef Lstm<T, COUPLED> Cell;
+    static constexpr int width = Cell::gates * static_cast<int>(VL<T>);
+
+    Backward(const Layer& layer, const Gradients& gradients, const Part& part, const Packed<T>& packed,
+             const Back<T>& back, const BackDesk<T, S>& desk, const Sums<T>& sums, const Worker& team)
+        : layer_(layer),
+          to_(gradients),
+          part_(part),
+          packed_(packed),
+          back_(back),
+          desk_(desk),
+          sums_(sums),
+          team_(team),
+          z_(shape_of<T>(layer)),
+          spec_(layer.spec),
+          d_(part.direction),
+          seed_(layer.seed + static_cast<uint64_t>(part.direction)),
+          reserve_(Reserve<T>::of(layer, gradients.reserve, part.direction)),
+          units_(z_.U, team.index, team.count),
+          columns_(blocks_of<T>(z_.P), team.index, team.count),
+          inputs_(blocks_of<T>(z_.I), team.index, team.count),
+          sequences_(part.count, team.index, team.count) {}
+
+    void run() {
+        begin();
+        sync();
+        for (int64_t end = part_.steps; end > 0;) {
+            const int64_t first = chunk_first(end);
+            prepare(first, end);
+            int64_t base = rows_;
+            for (int64_t s = end; s-- > first;) step(s, base -= part_.active[s]);
+            weights();
+            sync();
+            end = first;
+        }
+        finish();
+    }
+
+  private:
+    void sync() const {
+        if (team_.count > 1) team_.barrier->wait();
+    }
+
+    int64_t chunk_first(int64_t end) const {
+        int64_t first = end - 1, rows = part_.active[first];
+        while (first > 0 && rows + part_.active[first - 1] <= back_.capacity) rows += part_.active[--first];
+        return first;
+    }
+
+    const S* state(const void* all_of_it, int64_t p, int64_t size) const {
+        return static_cast<const S*>(all_of_it) + (d_ * z_.B + part_.sequence[p]) * size;
+    }
+
+    void begin() {
+        if (team_.index == 0) __builtin_memset(sums_.small, 0, sizeof(T) * static_cast<size_t>(sums_.small_count));
+        for (int64_t p = sequences_.first; p < sequences_.last; ++p) {
+            const S *of_h = state(to_.of_h, p, z_.P), *of_c = state(to_.of_c, p, z_.H), *c0 = state(layer_.c0, p, z_.H);
+            const RowKey key = row_key(seed_, stream_recurrent_dropout, part_.sequence[p], 0);
+            for (int64_t k = 0; k < z_.Pp; k += VL<T>) {
+                store(back_.h + p * z_.Pp + k, load_wide(of_h + k, z_.P - k));
+                if (!back_.factor) continue;
+                const V hit = hits<T>(threshold(spec_.recurrent_dropout), key, k);
+                store(back_.factor + p * z_.Pp + k, (all(T(1)) - hit) / all(T(1 - spec_.recurrent_dropout)));
+            }
+            for (int64_t k = 0; k < z_.Hp; k += VL<T>) {
+                store(back_.c + p * z_.Hp + k, load_wide(of_c + k, z_.H - k));
+                store(back_.c0 + p * z_.Hp + k, load_wide(c0 + k, z_.H - k));
+            }
+        }
+    }
+
+    // Where the rows of the steps [s, end) lie, and the states before them.
+    void prepare(int64_t s, int64_t end) {
+        rows_ = 0;
+        for (; s < end; ++s)
+            for (int64_t p = 0; p < part_.active[s]; ++p, ++rows_) {
+                const int64_t row = row_of(layer_, part_, p, s);
+                desk_.row[rows_] = row;
+                desk_.x[rows_] = static_cast<const S*>(layer_.x) + row * layer_.x_stride;
+                if (s == 0) {
+                    desk_.h[rows_] = state(layer_.h0, p, z_.P);
+                    desk_.c[rows_] = back_.c0 + p * z_.Hp;
+                } else {
+                    const int64_t before = row_of(layer_, part_, p, s - 1);
+                    desk_.h[rows_] = static_cast<const S*>(to_.y) + before * z_.D * z_.P + d_ * z_.P;
+                    desk_.c[rows_] = reserve_.c(before);
+                }
+                if (!back_.factor) continue;
+                T* masked = back_.masked + rows_ * z_.Pp;
+                desk_.masked[rows_] = masked;
+                for (int64_t g = columns_.first; g < columns_.last; ++g) {
+                    const int64_t k = g * VL<T>;
+                    store(masked + k, load_wide(desk_.h[rows_] + k, z_.P - k) * load(back_.factor + p * z_.Pp + k));
+                }
+            }
+        if (back_.factor) sync();
+    }
+
+    // The gradient of h' of vector g, before zoneout took its share, which stays in Back::h.
+    V of_output(int64_t g, int64_t p, int64_t s, int64_t row) const {
+        const int64_t k = g * VL<T>;
+        const S* of_y = static_cast<const S*>(to_.of_y) + row * to_.of_y_stride + d_ * z_.P + k;
+        T* h = back_.h + p * z_.Pp + k;
+        const V v = load(h) + load_wide(of_y, z_.P - k);
+        if (!back_.through) return v;
+        V keep = zero<T>();
+        if (spec_.zoneout_h > 0) {
+            const RowKey key = row_key(seed_, stream_zoneout_h, part_.sequence[p], time_of(layer_, part_, p, s));
+            keep = kept<T>(layer_.training, spec_.zoneout_h, key, k);
+        }
+        store(h, keep * v);
+        return (all(T(1)) - keep) * v;
+    }
+
+    void step(int64_t s, int64_t base) {
+        const int64_t active = part_.active[s];
+        if (spec_.projection) {
+            for (int64_t p = 0; p < active; ++p)
+                for (int64_t g = columns_.first; g < columns_.last; ++g)
+                    store(back_.projected + (base + p) * z_.Pp + g * VL<T>, of_output(g, p, s, desk_.row[base + p]));
+            sync();
+            product_columns(StridedRows<T>{back_.projected + base * z_.Pp, z_.Pp, z_.P}, active, packed_.back_project,
+                            z_.P, units_.first, units_.last, false, back_.of_m, z_.Hp);
+        }
+        if (spec_.layer_norm)
+            for (int64_t p = 0; p < active; ++p) normed_row(p, s, base + p);
+        else
+            for (int64_t u = units_.first; u < units_.last; ++u) unit(u, active, s, base);
+        if (to_.elapsed)
+            for (int64_t at = base; at < base + active; ++at)
+                narrow(back_.gap[at], static_cast<S*>(to_.elapsed)[d_ * z_.N + desk_.row[at]]);
+        sync();
+        T* to = back_.through ? back_.through : back_.h;
+        const BlockedRows<T, width> z{back_.h_z + base * z_.W, z_.U, back_.capacity * z_.W};
+        product_columns(z, active, packed_.back_h, z_.U * z_.W, columns_.first, columns_.last, false, to, z_.Pp);
+        if (back_.through) add_through(active);
+    }
+
+    void add_through(int64_t active) {
+        for (int64_t p = 0; p < active; ++p)
+            for (int64_t g = columns_.first; g < columns_.last; ++g) {
+                const int64_t k = p * z_.Pp + g * VL<T>;
+                const V through = load(back_.through + k);
+                store(back_.h + k, load(back_.h + k) + (back_.factor ? through * load(back_.factor + k) : through));
+            }
+    }
+
+    V of_m(int64_t u, int64_t p, int64_t s, int64_t at) const {
+        return spec_.projection ? load(back_.of_m + p * z_.Hp + u * VL<T>) : of_output(u, p, s, desk_.row[at]);
+    }
+
+    struct Totals {
+        V bias[Cell::gates] = {};
+        V i{}, f{}, o{}, rate{};
+    };
+
+    struct Saved {
+        V gate[Cell::gates];
+        V c, before, fade;  // c after the clip, before zoneout; before: what this step saw, after the decay `fade`
+        T gap;
+    };
+
+    Saved saved(int64_t u, int64_t at) const {
+        const int64_t row = desk_.row[at];
+        Saved v;
+        for (int g = 0; g < Cell::gates; ++g) v.gate[g] = load(reserve_.gates(row) + u * z_.W + g * VL<T>);
+        v.before = load(desk_.c[at] + u * VL<T>);
+        v.fade = all(T(1));
+        v.gap = 0;
+        if (spec_.decay) {
+            v.gap = widen(static_cast<const S*>(layer_.elapsed)[d_ * z_.N + row]);
+            v.fade = exponential<T>(all(-v.gap) * load(packed_.rate + u * VL<T>));
+            v.before = v.before * v.fade;
+        }
+        v.c = Cell::cell(v.gate, v.before, T(spec_.cell_clip));
+        return v;
+    }
+
+    typename Cell::Peephole peephole(int64_t u) const {
+        if (!spec_.peephole) return {};
+        const T* p = packed_.peephole + u * 3 * VL<T>;
+        return {load(p), load(p + VL<T>), load(p + 2 * VL<T>)};
+    }
+
+    // From the gradients of the output gate and of c (through h alone) to those of z; returns the share of the gap.
+    typename Cell::Gradient pass(int64_t u, int64_t p, int64_t s, const Saved& v, V of_o, V of_c, Totals& sum, V& gap) {
+        T* state = back_.c + p * z_.Hp + u * VL<T>;
+        V of_new = load(state), stays = zero<T>();
+        if (spec_.zoneout_c > 0) {
+            const RowKey key = row_key(seed_, stream_zoneout_c, part_.sequence[p], time_of(layer_, part_, p, s));
+            const V keep = kept<T>(layer_.training, spec_.zoneout_c, key, u * VL<T>);
+            stays = keep * of_new;
+            of_new = (all(T(1)) - keep) * of_new;
+        }
+        const typename Cell::Gradient d =
+            Cell::backward(v.gate, v.before, of_o, of_c + of_new, peephole(u), T(spec_.cell_clip));
+        V of_before = d.c + stays;
+        if (spec_.decay) {
+            const V slope = of_before * v.before;
+            gap -= slope * load(packed_.rate + u * VL<T>);
+            sum.rate -= slope * all(v.gap);
+            of_before = of_before * v.fade;
+        }
+        store(state, of_before);
+        for (int g = 0; g < Cell::gates; ++g) sum.bias[g] += d.z[g];
+        if (spec_.peephole) {
+            sum.i = fma(d.i, v.before, sum.i);
+            sum.f = fma(d.f, v.before, sum.f);
+            sum.o = fma(d.o, v.c, sum.o);
+        }
+        return d;
+    }
+
+    void add(int64_t u, const Totals& sum) {
+        const auto into = [](T* to, V v) { store(to, load(to) + v); };
+        for (int g = 0; g < Cell::gates; ++g) into(sums_.bias + u * z_.W + g * VL<T>, sum.bias[g]);
+        if (spec_.peephole) {
+            into(sums_.peephole + u * 3 * VL<T>, sum.i);
+            into(sums_.peephole + (u * 3 + 1) * VL<T>, sum.f);
+            into(sums_.peephole + (u * 3 + 2) * VL<T>, sum.o);
+        }
+        if (spec_.decay) into(sums_.rate + u * VL<T>, sum.rate);
+    }
+
+    void unit(int64_t u, int64_t active, int64_t s, int64_t base) {
+        Totals total;
+        for (int64_t p = 0; p < active; ++p) {
+            const int64_t at = base + p;
+            const Saved v = saved(u, at);
+            const V shown = tanh<T>(v.c), of = of_m(u, p, s, at), one = all(T(1));
+            if (spec_.projection) store(back_.m + at * z_.Hp + u * VL<T>, v.gate[Cell::O] * shown);
+            V gap = zero<T>();
+            const auto d = pass(u, p, s, v, of * shown, of * v.gate[Cell::O] * (one - shown * shown), total, gap);
+            T* z = back_.x_z + (u * back_.capacity + at) * z_.W;
+            for (int g = 0; g < Cell::gates; ++g) store(z + g * VL<T>, d.z[g]);
+            if (spec_.decay) back_.gap[at] = sum<T>(gap) + (u ? back_.gap[at] : 0);
+        }
+        add(u, total);
+    }
+
+    void normed_row(int64_t p, int64_t s, int64_t at) {
+        const int64_t row = desk_.row[at], apart = back_.capacity * z_.W;
+        const V one = all(T(1));
+        for (int64_t u = 0; u < z_.U; ++u) store(desk_.norm_c + u * VL<T>, saved(u, at).c);
+        const Statistics<T> n = statistics(desk_.norm_c, VL<T>, z_.U, 1, z_.H);
+        for (int64_t u = 0; u < z_.U; ++u) {
+            const int64_t k = u * VL<T>;
+            const V c = (load(desk_.norm_c + k) - all(n.mean)) * all(n.scale), weight = load(packed_.norm_c + k);
+            const V shown = tanh<T>(fma(c, weight, load(packed_.norm_bias_c + k)));
+            const V o = load(reserve_.gates(row) + u * z_.W + Cell::O * VL<T>), of = of_m(u, p, s, at);
+            if (spec_.projection) store(back_.m + at * z_.Hp + k, o * shown);
+            const V of_shown = of * o * (one - shown * shown);
+            store(sums_.norm_c + k, fma(of_shown, c, load(sums_.norm_c + k)));
+            store(sums_.norm_bias_c + k, load(sums_.norm_bias_c + k) + of_shown);
+            store(desk_.norm_c + k, c);
+            store(desk_.of_o + k, of * shown);
+            store(desk_.of_c + k, of_shown * weight);
+        }
+        normalise_backward(desk_.of_c, desk_.norm_c, VL<T>, VL<T>, n.scale, z_.U, 1, z_.H);
+        T *x = back_.x_z + at * z_.W, *h = back_.h_z + at * z_.W;
+        const T *norm_x = reserve_.norm_x(row), *norm_h = reserve_.norm_h(row);
+        V gap = zero<T>();
+        for (int64_t u = 0; u < z_.U; ++u) {
+            Totals total;
+            const auto d =
+                pass(u, p, s, saved(u, at), load(desk_.of_o + u * VL<T>), load(desk_.of_c + u * VL<T>), total, gap);
+            for (int g = 0; g < Cell::gates; ++g) {
+                const int64_t k = u * z_.W + g * VL<T>, to = u * apart + g * VL<T>;
+                store(sums_.norm_x + k, fma(d.z[g], load(norm_x + k), load(sums_.norm_x + k)));
+                store(sums_.norm_h + k, fma(d.z[g], load(norm_h + k), load(sums_.norm_h + k)));
+                store(x + to, d.z[g] * load(packed_.norm_x + k));
+                store(h + to, d.z[g] * load(packed_.norm_h + k));
+            }
+            add(u, total);
+        }
+        normalise_backward(x, norm_x, apart, z_.W, reserve_.scale(row)[0], z_.U, z_.G, z_.H);
+        normalise_backward(h, norm_h, apart, z_.W, reserve_.scale(row)[1], z_.U, z_.G, z_.H);
+        if (spec_.decay) back_.gap[at] = sum<T>(gap);
+    }
+
+    // The chunk's share of the gradients of the weights and of x.
+    void weights() {
+        const int64_t blocks = units_.last - units_.first, size = back_.capacity * z_.W;
+        const auto sum = [&](const auto& left, int64_t K, const T* z, T* to) {
+            const Place<T> place{to + units_.first * K * z_.W, K * z_.W, z_.W};
+            product<T, Cell::gates>(left, K, Panels<T>{z + units_.first * size, blocks, size, z_.W},
+                                    {started_ ? place.data : nullptr, place.block, place.row}, place, Nothing{});
+        };
+        sum(Columns<T, S>{desk_.x, rows_}, z_.I, back_.x_z, sums_.x);
+        if (back_.factor)
+            sum(Columns<T, T>{desk_.masked, rows_}, z_.P, back_.h_z, sums_.h);
+        else
+            sum(Columns<T, S>{desk_.h, rows_}, z_.P, back_.h_z, sums_.h);
+        if (spec_.projection) project_weights();
+        if (back_.x) input_gradient();
+        started_ = true;
+    }
+
+    void project_weights() {
+        each_width<T>(units_.first, units_.last, [&]<int NV>(int64_t group, int64_t blocks) {
+            const Panels<T> m{back_.m + group * VL<T>, blocks, NV * VL<T>, z_.Hp};
+            const Place<T> to{sums_.project + group * VL<T>, NV * VL<T>, z_.Hp};
+            product<T, NV>(StridedColumns<T>{back_.projected, z_.Pp, rows_}, z_.P, m,
+                           {started_ ? to.data : nullptr, to.block, to.row}, to, Nothing{});
+        });
+    }
+
+    void input_gradient() {
+        const BlockedRows<T, width> z{back_.x_z, z_.U, back_.capacity * z_.W};
+        product_columns(z, rows_, packed_.back_x, z_.U * z_.W, inputs_.first, inputs_.last, false, back_.x, z_.Ip);
+        for (int64_t r = 0; r < rows_; ++r)
+            for (int64_t g = inputs_.first; g < inputs_.last; ++g) {
+                const int64_t k = g * VL<T>;
+                store_narrow(static_cast<S*>(to_.x) + (d_ * z_.N + desk_.row[r]) * z_.I + k,
+                             load(back_.x + r * z_.Ip + k), z_.I - k);
+            }
+    }
+
+    void finish() {
+        sync();
+        if (spec_.decay && team_.index == 0)
+            for (int64_t k = 0; k < z_.Hp; k += VL<T>) {
+                const V slope = -exponential_minus_one<T>(-load(packed_.rate + k));  // of softplus
+                store(sums_.rate + k, load(sums_.rate + k) * slope);
+            }
+        if (!started_) {
+            const auto clear = [&](T* to, int64_t n) {
+                if (team_.index == 0) __builtin_memset(to, 0, sizeof(T) * static_cast<size_t>(n));
+            };
+            clear(sums_.x, z_.U * z_.I * z_.W);
+            clear(sums_.h, z_.U * z_.P * z_.W);
+            if (spec_.projection) clear(sums_.project, z_.P * z_.Hp);
+        }
+        for (int64_t p = sequences_.first; p < sequences_.last; ++p) {
+            const int64_t at = d_ * z_.B + part_.sequence[p];
+            for (int64_t k = 0; k < z_.P; k += VL<T>)
+                store_narrow(static_cast<S*>(to_.h0) + at * z_.P + k, load(back_.h + p * z_.Pp + k), z_.P - k);
+            for (int64_t k = 0; k < z_.H; k += VL<T>)
+                store_narrow(static_cast<S*>(to_.c0) + at * z_.H + k, load(back_.c + p * z_.Hp + k), z_.H - k);
+        }
+    }
+
+    const Layer& layer_;
+    const Gradients& to_;
+    const Part& part_;
+    const Packed<T>& packed_;
+    const Back<T>& back_;
+    const BackDesk<T, S>& desk_;
+    const Sums<T>& sums_;
+    const Worker& team_;
+    const Shape z_;
+    const Spec spec_;
+    const int64_t d_;
+    const uint64_t seed_;
+    const Reserve<T> reserve_;
+    const Share units_, columns_, inputs_, sequences_;
+    int64_t rows_ = 0;
+    bool started_ = false;
+};
+
+}  // namespace carousel::CAROUSEL_NS

@@ -1,0 +1,335 @@
+// Forward: one worker walks the steps of one part. W x is computed for a chunk of steps at once into a scratch that
+// stays in cache; each step adds U h to it in place, and the update runs on each tile as soon as it is complete.
+#pragma once
+
+#include "layout.h"
+#include "lstm.h"
+#include "masks.h"
+#include "normalise.h"
+
+namespace carousel::CAROUSEL_NS {
+
+// A part's state while it walks; shared by the workers of a team.
+template <class T>
+struct Walk {
+    T* h[2] = {};       // [count, Pp], before and after a step by turns
+    T* masked[2] = {};  // the same times `factor`; h itself without recurrent dropout
+    T* factor = nullptr;
+    T* c = nullptr;  // [count, Hp]
+    T* m = nullptr;  // [count, Hp] what is projected
+    T* z = nullptr;  // [U][capacity][W] pre-activations of a chunk
+    T* r = nullptr;  // [U][count][W] with layer norm: U h of a step
+    int64_t capacity = 0;
+
+    static Walk carve(Carver& carver, const Layer& layer, const Part& part, int64_t target) {
+        const Shape z = shape_of<T>(layer);
+        Walk w;
+        w.capacity = chunk_capacity(part, target);
+        for (T*& h : w.h) h = carver.take<T>(part.count * z.Pp);
+        w.masked[0] = w.h[0];
+        w.masked[1] = w.h[1];
+        if (layer.training && layer.spec.recurrent_dropout > 0) {
+            for (T*& h : w.masked) h = carver.take<T>(part.count * z.Pp);
+            w.factor = carver.take<T>(part.count * z.Pp);
+        }
+        w.c = carver.take<T>(part.count * z.Hp);
+        if (layer.spec.projection) w.m = carver.take<T>(part.count * z.Hp);
+        w.z = carver.take<T>(z.U * w.capacity * z.W);
+        if (layer.spec.layer_norm) w.r = carver.take<T>(z.U * part.count * z.W);
+        return w;
+    }
+};
+
+// What each worker needs for itself.
+template <class T, class S>
+struct Desk {
+    int64_t* row = nullptr;                       // [capacity] the chunk's rows, step by step
+    const S** x = nullptr;                        // [capacity]
+    const T** h[2] = {};                          // [count] rows of Walk::masked
+    RowKey *keep_c = nullptr, *keep_h = nullptr;  // [count]
+    T *o = nullptr, *exposed = nullptr;           // [Hp] of one row, with layer norm
+
+    static Desk carve(Carver& carver, const Layer& layer, int64_t count, int64_t capacity) {
+        Desk d;
+        d.row = carver.take<int64_t>(capacity);
+        d.x = carver.take<const S*>(capacity);
+        for (auto& h : d.h) h = carver.take<const T*>(count);
+        d.keep_c = carver.take<RowKey>(count);
+        d.keep_h = carver.take<RowKey>(count);
+        d.o = carver.take<T>(padded<T>(layer.sizes.hidden));
+        d.exposed = carver.take<T>(padded<T>(layer.sizes.hidden));
+        return d;
+    }
+};
+
+// What a regulariser keeps of the old value: a drawn 0 or 1 in training, its expectation otherwise.
+template <class T>
+inline Vec<T> kept(bool training, double probability, RowKey key, int64_t unit) {
+    return training ? hits<T>(threshold(probability), key, unit) : all(T(probability));
+}
+
+template <class S, bool COUPLED>
+class Forward {
+  public:
+    typedef typename Computed<S>::type T;
+    typedef Vec<T> V;
+    typedef Lstm<T, COUPLED> Cell;
+
+    Forward(const Layer& layer, const Outputs& out, const Part& part, const Packed<T>& packed, const Walk<T>& walk,
+            const Desk<T, S>& desk, const Worker& team)
+        : layer_(layer),
+          out_(out),
+          part_(part),
+          packed_(packed),
+          walk_(walk),
+          desk_(desk),
+          team_(team),
+          z_(shape_of<T>(layer)),
+          spec_(layer.spec),
+          d_(part.direction),
+          seed_(layer.seed + static_cast<uint64_t>(part.direction)),
+          units_(z_.U, team.index, team.count),
+          columns_(blocks_of<T>(z_.P), team.index, team.count),
+          sequences_(part.count, team.index, team.count),
+          reserve_(Reserve<T>::of(layer, out.reserve, d_)) {}
+
+    void run() {
+        begin();
+        sync();
+        for (int64_t s = 0; s < part_.steps;) {
+            const int64_t end = chunk_end(part_, s, walk_.capacity);
+            inputs(s, end);
+            for (int64_t base = 0; s < end; base += part_.active[s++]) {
+                step(s, base);
+                sync();
+            }
+        }
+        finish();
+    }
+
+  private:
+    void sync() const {
+        if (team_.count > 1) team_.barrier->wait();
+    }
+
+    void begin() {
+        for (int64_t p = 0; p < part_.count; ++p)
+            for (int k = 0; k < 2; ++k) desk_.h[k][p] = walk_.masked[k] + p * z_.Pp;
+        for (int64_t p = sequences_.first; p < sequences_.last; ++p) {
+            const int64_t at = d_ * z_.B + part_.sequence[p];
+            const S* h0 = static_cast<const S*>(layer_.h0) + at * z_.P;
+            const S* c0 = static_cast<const S*>(layer_.c0) + at * z_.H;
+            const RowKey key = row_key(seed_, stream_recurrent_dropout, part_.sequence[p], 0);
+            for (int64_t k = 0; k < z_.Pp; k += VL<T>) {
+                const V h = k < z_.P ? load_wide(h0 + k, z_.P - k) : zero<T>();
+                store(walk_.h[0] + p * z_.Pp + k, h);
+                if (!walk_.factor) continue;
+                const V hit = hits<T>(threshold(spec_.recurrent_dropout), key, k);
+                const V factor = (all(T(1)) - hit) / all(T(1 - spec_.recurrent_dropout));
+                store(walk_.factor + p * z_.Pp + k, factor);
+                store(walk_.masked[0] + p * z_.Pp + k, h * factor);
+            }
+            for (int64_t k = 0; k < z_.Hp; k += VL<T>) store(walk_.c + p * z_.Hp + k, load_wide(c0 + k, z_.H - k));
+        }
+    }
+
+    void finish() const {
+        for (int64_t p = sequences_.first; p < sequences_.last; ++p) {
+            const int64_t b = part_.sequence[p], at = d_ * z_.B + b;
+            const T* h = walk_.h[layer_.rows.lengths[b] & 1] + p * z_.Pp;
+            for (int64_t k = 0; k < z_.P; k += VL<T>)
+                store_narrow(static_cast<S*>(out_.h) + at * z_.P + k, load(h + k), z_.P - k);
+            for (int64_t k = 0; k < z_.H; k += VL<T>)
+                store_narrow(static_cast<S*>(out_.c) + at * z_.H + k, load(walk_.c + p * z_.Hp + k), z_.H - k);
+        }
+    }
+
+    T* z_at(int64_t u, int64_t row) const { return walk_.z + (u * walk_.capacity + row) * z_.W; }
+
+    // W x of the steps [s, end), from the bias; with layer norm, normalised first.
+    void inputs(int64_t s, int64_t end) {
+        int64_t rows = 0;
+        for (; s < end; ++s)
+            for (int64_t p = 0; p < part_.active[s]; ++p, ++rows) {
+                desk_.row[rows] = row_of(layer_, part_, p, s);
+                desk_.x[rows] = static_cast<const S*>(layer_.x) + desk_.row[rows] * layer_.x_stride;
+            }
+        const Panels<T> right{packed_.x + units_.first * z_.I * z_.W, units_.last - units_.first, z_.I * z_.W, z_.W};
+        const Place<T> to{z_at(units_.first, 0), walk_.capacity * z_.W, z_.W};
+        const bool norm = spec_.layer_norm;
+        const Place<const T> from{norm ? nullptr : packed_.bias + units_.first * z_.W, z_.W, 0};
+        product<T, Cell::gates>(PointerRows<T, S>{desk_.x, z_.I}, rows, right, from, to, Nothing{});
+        if (!norm) return;
+        for (int64_t r = 0; r < rows; ++r) {
+            T* kept = reserve_ ? reserve_.norm_x(desk_.row[r]) : nullptr;
+            const T scale = normalise(z_at(0, r), walk_.capacity * z_.W, kept);
+            if (reserve_) reserve_.scale(desk_.row[r])[0] = scale;
+            for (int64_t u = 0; u < z_.U; ++u)
+                for (int64_t k = 0; k < z_.W; k += VL<T>) {
+                    T* at = z_at(u, r) + k;
+                    store(at, fma(load(at), load(packed_.norm_x + u * z_.W + k), load(packed_.bias + u * z_.W + k)));
+                }
+        }
+    }
+
+    // The rows of [U][G][VL] with mean 0 and variance 1 over the real units, in place; returns 1 / deviation.
+    T normalise(T* row, int64_t apart, T* kept) const {
+        const Statistics<T> s = statistics(row, apart, z_.U, z_.G, z_.H);
+        for (int64_t u = 0; u < z_.U; ++u)
+            for (int64_t k = 0; k < z_.W; k += VL<T>) {
+                const V v = (load(row + u * apart + k) - all(s.mean)) * all(s.scale);
+                store(row + u * apart + k, v);
+                if (kept) store(kept + u * z_.W + k, v);
+            }
+        return s.scale;
+    }
+
+    struct Update {
+        Forward& self;
+        int64_t base;
+        void operator()(int64_t block, int64_t p0, int rows) const {
+            const int64_t u = self.units_.first + block;
+            for (int64_t p = p0; p < p0 + rows; ++p) self.unit(u, p, base + p);
+        }
+    };
+
+    void step(int64_t s, int64_t base) {
+        const int64_t active = part_.active[s];
+        now_ = s & 1;
+        if (layer_.training && (spec_.zoneout_c > 0 || spec_.zoneout_h > 0))
+            for (int64_t p = 0; p < active; ++p) {
+                const int64_t t = time_of(layer_, part_, p, s);
+                desk_.keep_c[p] = row_key(seed_, stream_zoneout_c, part_.sequence[p], t);
+                desk_.keep_h[p] = row_key(seed_, stream_zoneout_h, part_.sequence[p], t);
+            }
+        const PointerRows<T, T> h{desk_.h[now_], z_.P};
+        const Panels<T> right{packed_.h + units_.first * z_.P * z_.W, units_.last - units_.first, z_.P * z_.W, z_.W};
+        if (spec_.layer_norm) {
+            const Place<T> to{walk_.r + units_.first * part_.count * z_.W, part_.count * z_.W, z_.W};
+            product<T, Cell::gates>(h, active, right, {}, to, Nothing{});
+            sync();
+            for (int64_t p = 0; p < active; ++p) normed_row(p, base + p);
+        } else {
+            const Place<T> z{z_at(units_.first, base), walk_.capacity * z_.W, z_.W};
+            product<T, Cell::gates>(h, active, right, {z.data, z.block, z.row}, z, Update{*this, base});
+        }
+        if (spec_.projection) project(active, base);
+    }
+
+    void project(int64_t active, int64_t base) {
+        sync();
+        T* to = walk_.h[1 - now_];
+        product_columns(StridedRows<T>{walk_.m, z_.Hp, z_.H}, active, packed_.project, z_.H, columns_.first,
+                        columns_.last, false, to, z_.Pp);
+        for (int64_t p = 0; p < active; ++p)
+            for (int64_t g = columns_.first; g < columns_.last; ++g)
+                emit(g, p, desk_.row[base + p], load(to + p * z_.Pp + g * VL<T>));
+    }
+
+    typename Cell::Peephole peephole(int64_t u) const {
+        if (!spec_.peephole) return {};
+        const T* p = packed_.peephole + u * 3 * VL<T>;
+        return {load(p), load(p + VL<T>), load(p + 2 * VL<T>)};
+    }
+
+    // Gates and the cell state of a unit block of sequence p, whose chunk row is `at`.
+    typename Cell::State advance(int64_t u, int64_t p, int64_t row, const V (&z)[Cell::gates]) {
+        T* c = walk_.c + p * z_.Hp + u * VL<T>;
+        V old = load(c);
+        if (spec_.decay) {
+            const T gap = widen(static_cast<const S*>(layer_.elapsed)[d_ * z_.N + row]);
+            old = old * exponential<T>(all(-gap) * load(packed_.rate + u * VL<T>));
+        }
+        const typename Cell::State state = Cell::forward(z, old, peephole(u), T(spec_.cell_clip));
+        V carried = state.c;
+        if (spec_.zoneout_c > 0) {
+            const V keep = kept<T>(layer_.training, spec_.zoneout_c, desk_.keep_c[p], u * VL<T>);
+            carried = fma(keep, old, (all(T(1)) - keep) * state.c);
+        }
+        store(c, carried);
+        if (reserve_) {
+            T* gates = reserve_.gates(row) + u * z_.W;
+            for (int g = 0; g < Cell::gates; ++g) store(gates + g * VL<T>, state.gate[g]);
+            store(reserve_.c(row) + u * VL<T>, carried);
+        }
+        if (out_.trace) trace(u, row, state, carried);
+        return state;
+    }
+
+    void trace(int64_t u, int64_t row, const typename Cell::State& state, V carried) const {
+        const V shown[] = {Cell::input_gate(state.gate), state.gate[Cell::F], state.gate[Cell::C], state.gate[Cell::O],
+                           carried};
+        for (int64_t k = 0; k < 5; ++k)
+            store_narrow(static_cast<S*>(out_.trace) + ((k * z_.D + d_) * z_.N + row) * z_.H + u * VL<T>, shown[k],
+                         z_.H - u * VL<T>);
+    }
+
+    void unit(int64_t u, int64_t p, int64_t at) {
+        V z[Cell::gates];
+        for (int g = 0; g < Cell::gates; ++g) z[g] = load(z_at(u, at) + g * VL<T>);
+        const int64_t row = desk_.row[at];
+        const typename Cell::State state = advance(u, p, row, z);
+        deliver(u, p, row, state.gate[Cell::O] * tanh<T>(state.c));
+    }
+
+    void deliver(int64_t u, int64_t p, int64_t row, V m) {
+        if (spec_.projection)
+            store(walk_.m + p * z_.Hp + u * VL<T>, m);
+        else
+            emit(u, p, row, m);
+    }
+
+    // With layer norm the whole row of U h must stand before any gate does, and the whole of c before any h.
+    void normed_row(int64_t p, int64_t at) {
+        const int64_t row = desk_.row[at], apart = part_.count * z_.W;
+        T* r = walk_.r + p * z_.W;
+        const T scale = normalise(r, apart, reserve_ ? reserve_.norm_h(row) : nullptr);
+        if (reserve_) reserve_.scale(row)[1] = scale;
+        for (int64_t u = 0; u < z_.U; ++u) {
+            V z[Cell::gates];
+            for (int g = 0; g < Cell::gates; ++g)
+                z[g] = fma(load(r + u * apart + g * VL<T>), load(packed_.norm_h + u * z_.W + g * VL<T>),
+                           load(z_at(u, at) + g * VL<T>));
+            const typename Cell::State state = advance(u, p, row, z);
+            store(desk_.o + u * VL<T>, state.gate[Cell::O]);
+            store(desk_.exposed + u * VL<T>, state.c);
+        }
+        const Statistics<T> n = statistics(desk_.exposed, VL<T>, z_.U, 1, z_.H);
+        for (int64_t u = 0; u < z_.U; ++u) {
+            const V c = (load(desk_.exposed + u * VL<T>) - all(n.mean)) * all(n.scale);
+            const V e = fma(c, load(packed_.norm_c + u * VL<T>), load(packed_.norm_bias_c + u * VL<T>));
+            deliver(u, p, row, load(desk_.o + u * VL<T>) * tanh<T>(e));
+        }
+    }
+
+    // h' of vector g: zoneout, the state for the next step, and y.
+    void emit(int64_t g, int64_t p, int64_t row, V h) {
+        const int64_t k = g * VL<T>;
+        if (spec_.zoneout_h > 0) {
+            const V keep = kept<T>(layer_.training, spec_.zoneout_h, desk_.keep_h[p], k);
+            h = fma(keep, load(walk_.h[now_] + p * z_.Pp + k), (all(T(1)) - keep) * h);
+        }
+        S* y = static_cast<S*>(out_.y) + row * z_.D * z_.P + d_ * z_.P + k;
+        store_narrow(y, h, z_.P - k);
+        if constexpr (sizeof(S) < sizeof(T)) h = load_wide(y, z_.P - k);
+        store(walk_.h[1 - now_] + p * z_.Pp + k, h);
+        if (walk_.factor) store(walk_.masked[1 - now_] + p * z_.Pp + k, h * load(walk_.factor + p * z_.Pp + k));
+    }
+
+    const Layer& layer_;
+    const Outputs& out_;
+    const Part& part_;
+    const Packed<T>& packed_;
+    const Walk<T>& walk_;
+    const Desk<T, S>& desk_;
+    const Worker& team_;
+    const Shape z_;
+    const Spec spec_;
+    const int64_t d_;
+    const uint64_t seed_;
+    const Share units_, columns_, sequences_;
+    const Reserve<T> reserve_;
+    int64_t now_ = 0;
+};
+
+}  // namespace carousel::CAROUSEL_NS
