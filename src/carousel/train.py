@@ -279,18 +279,18 @@ class _Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         loss = self.task.loss(self.model, self.task.batch(self.rng, self.fabric.device))
-        self.optimizer.zero_grad()
-        self.fabric.backward(loss)
-        self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.config.clip)
-        self.optimizer.step()
-        self.at += 1
-        self._average()
         value = float(loss.detach())
         if not math.isfinite(value):
             raise CarouselError(
-                f"the loss is no longer finite at step {self.at}; lower learning_rate"
+                f"the loss is no longer finite at step {self.at + 1}; lower learning_rate"
                 f" ({self.config.learning_rate}) or look for extreme values in the data."
             )
+        self.optimizer.zero_grad()
+        self.fabric.backward(loss)
+        self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.config.clip, error_if_nonfinite=False)
+        self.optimizer.step()
+        self.at += 1
+        self._average()
         self.loss = value if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * value
         if self.at % self.config.evaluate_every == 0 or self.at == self.config.steps:
             self._evaluate()
@@ -322,7 +322,7 @@ class _Loop:
     def _evaluate(self) -> None:
         """Judge the averaged weights; keep them where they are the best so far."""
         self.plain.eval()
-        with _weights(self.plain, self.average):
+        with torch.no_grad(), _weights(self.plain, self.average):
             metric = self.task.metric(self.plain, self.fabric.device)
         self.metric = metric
         if metric is None or self.best_metric is None or metric < self.best_metric:
