@@ -50,13 +50,18 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _call(arguments: Sequence[str]) -> int:
+    """Without `app()`, which would swallow interrupts and broken pipes before they are seen here."""
     from carousel import commands
 
+    command = commands.typer.main.get_command(commands.app)
     try:
-        found = commands.app(list(arguments), prog_name="carousel", standalone_mode=False)
+        with command.make_context("carousel", list(arguments) or ["--help"]) as context:
+            command.invoke(context)
+    except commands.typer.Exit as done:
+        return done.exit_code
     except commands.UsageError as error:
         return _say(f"{error.format_message().rstrip('.')}; see carousel --help.", 2)
-    return found if isinstance(found, int) else 0
+    return 0
 
 
 def _interrupted(error: KeyboardInterrupt) -> int:

@@ -29,7 +29,6 @@ _LATER = ("classify", "tag", "detect", "translate", "generate")
 
 app = typer.Typer(
     name="carousel",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -140,17 +139,19 @@ def fit(
             raise CarouselError("--until needs --time, the column that it is about.")
         frame = evaluate.rows_until(frame, time, until, source=str(data))
     started = monotonic()
+    checkpoint = out.with_name(out.name + ".checkpoint")
     with _warnings(), progress.training() as show:
         forecaster.fit(
             frame,
             valid=None if valid is None else _read(valid),
-            checkpoint=out.with_name(out.name + ".checkpoint"),
+            checkpoint=checkpoint,
             resume=resume,
             skip_short=skip_short,
             progress=show,
             source=str(data),
         )
     forecaster.save(out)
+    checkpoint.unlink(missing_ok=True)
     found = forecaster.provenance_
     if as_json:
         _write_json({"model": str(out), "provenance": found})
