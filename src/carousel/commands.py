@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from carousel.errors import CarouselError
+from carousel.errors import CarouselError, DataError
 
 if TYPE_CHECKING:
     import polars
@@ -140,7 +141,7 @@ def fit(
         frame = evaluate.rows_until(frame, time, until, source=str(data))
     started = monotonic()
     checkpoint = out.with_name(out.name + ".checkpoint")
-    with _warnings(), progress.training() as show:
+    with _warnings(), _named(valid=valid), progress.training() as show:
         forecaster.fit(
             frame,
             valid=None if valid is None else _read(valid),
@@ -245,7 +246,7 @@ def predict(
         _require_place(out, (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson"))
     forecaster = _load(model)
     frame = _read(data)
-    with _warnings():
+    with _warnings(), _named(future=future):
         found = forecaster.predict(frame, None if future is None else _read(future), source=str(data))
     if out is not None:
         atomic.write_bytes(out, table_bytes(found, out.suffix))
@@ -339,6 +340,18 @@ def _warnings() -> Iterator[None]:
         warnings.simplefilter("default")
         warnings.showwarning = show
         yield
+
+
+@contextmanager
+def _named(**files: Path | None) -> Iterator[None]:
+    """Errors about a table that a role names (`future`, `valid`) name its file."""
+    try:
+        yield
+    except DataError as error:
+        role, path = next(((r, p) for r, p in files.items() if p and re.match(rf"{r}[:,]", str(error))), ("", None))
+        if path is None:
+            raise
+        raise DataError(f"{path}{str(error)[len(role) :]}") from error
 
 
 def _write_json(found: Any) -> None:

@@ -337,7 +337,7 @@ def evaluate(
     Where rows that the model was trained on are forecast, a note says so. Raises DataError for faults of the table.
     """
     table = model.config_.input
-    series = read_table(frame, table.roles, grid=table.grid, source=source)
+    series = read_table(frame, table.roles, source=source, grid=table.grid, stamps=table.stamps)
     until = float(model.provenance_["until"])
     if since is not None:
         start = _read_time(since, series.clock, "since", wall=series.grid.wall)

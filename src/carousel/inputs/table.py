@@ -152,21 +152,24 @@ def read_table(
     *,
     source: str = "data",
     grid: Grid | None = None,
+    stamps: bool | None = None,
     valid: Any = None,
     future: Any = None,
 ) -> Series:
     """All series of a pandas, polars or Arrow table.
 
     `valid` brings more rows; `future` too, of which only id, time and the known columns are read. `grid` is the one
-    a model was trained on; without it, it is inferred. Raises DataError, which names source, row, column and remedy,
-    for: no table, no rows, missing column, text in a numeric column, unreadable or missing time, infinite values,
-    the same time twice in a series, an all-missing target, a static column that changes within a series, times off
-    the grid.
+    a model was trained on, `stamps` whether its times were timestamps; without them, they are inferred. Raises
+    DataError, which names source, row, column and remedy, for: no table, no rows, missing column, text in a numeric
+    column, unreadable or missing time, infinite values, the same time twice in a series, an all-missing target, a
+    static column that changes within a series, times off the grid, times that are no longer timestamps.
     """
     table = columns.as_frame(frame, source)
     columns.require(table, roles.columns, source)
     table = table.select(roles.columns)
     own = len(table)
+    if stamps is not None:
+        _refuse_other_clock(table, roles, stamps, source)
     if valid is not None:
         read_table(valid, roles, source="valid")  # its own faults, under its own name
         table = _append(table, valid, roles.columns, "valid")
@@ -246,6 +249,15 @@ def _write_time(name: str, time: Floats, series: Series) -> nw.Series[Any]:
     return plain.cast(clock.dtype)
 
 
+def _refuse_other_clock(table: columns.Frame, roles: Roles, stamps: bool, source: str) -> None:
+    """Numbers would pass as seconds since 1970 where timestamps are meant."""
+    if roles.time and columns.times(table[roles.time], source)[1].stamps != stamps:
+        was, now = ("timestamps", "numbers") if stamps else ("numbers", "timestamps")
+        raise DataError(
+            f"{source}, column {roles.time!r}: it held {was} in training and holds {now} here; convert it to {was}."
+        )
+
+
 def _append(table: columns.Frame, rows: Any, names: tuple[str, ...], source: str) -> columns.Frame:
     """The table with more rows below it, which may lack columns; numbers take the types of the table."""
     more = columns.as_frame(rows, source)
@@ -313,9 +325,11 @@ def _read(table: columns.Frame, names: tuple[str, ...], found: dict[str, tuple[s
 
 def _constant(values: Floats, offsets: Ints, roles: Roles, row: Ints, ids: list[Any], source: str) -> Floats:
     """The one value [B, S] that each static column has in each series, NaN where it is never given."""
-    filled = np.where(np.isnan(values), -np.inf, values)
-    top = np.maximum.reduceat(filled, offsets[:-1], axis=0) if values.size else np.zeros((len(ids), values.shape[1]))
-    top = np.where(np.isinf(top), np.nan, top)
+    if not values.size:
+        return np.zeros((len(ids), values.shape[1]))
+    given = np.where(np.isnan(values), len(values), np.arange(len(values))[:, None])
+    first = np.minimum.reduceat(given, offsets[:-1], axis=0)  # row of the first value, N without one
+    top = np.vstack([values, np.full(values.shape[1], np.nan)])[first, np.arange(values.shape[1])]
     differs = ~np.isnan(values) & (values != np.repeat(top, np.diff(offsets), axis=0))
     if differs.any():
         at, column = (int(v) for v in np.argwhere(differs)[0])
