@@ -99,6 +99,10 @@ def plain_window(series: Series, b: int, at: int, config: TableInput) -> dict[st
         found["age"].append(np.log1p(k - before[-1]) / 3 if before and k >= begin else 0)
         lag = value(k - M)
         found["before"].append(scaled(lag) if np.isfinite(lag) else 0)
+    known = [k for k in context if k in seen] or [at]
+    filled = np.interp(context, known, [scaled(value(k)) if k in seen else scaled(last) for k in known])
+    away = (level - np.mean([value(k) for k in seen])) / (10 * spread)
+    found["linear"] = [*np.clip(filled, -100, 100), np.clip(away, -1, 1)]
     for h in range(1, H + 1):
         bases = [scaled(last), 0.0]
         for m in config.seasons:
@@ -124,6 +128,7 @@ def test_windows_equal_a_loop_over_rows(series: Series, config: TableInput) -> N
         np.testing.assert_allclose(made.steps[i, :, 0], want["value"], rtol=1e-5, atol=1e-5)
         np.testing.assert_array_equal(made.steps[i, :, 2], want["seen"])
         np.testing.assert_allclose(made.steps[i, :, 4], want["age"], rtol=1e-6)
+        np.testing.assert_allclose(made.linear[i, :, 0], want["linear"], rtol=1e-5, atol=1e-5)
         before = np.clip(want["before"], -100, 100)
         np.testing.assert_allclose(made.steps[i, :, 8], before, rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(made.base[i, :, 0], want["base"], rtol=2e-5, atol=2e-5)
@@ -209,7 +214,7 @@ def head_net(head: ForecastHead, targets: int = 2) -> ForecastNet:
 
 def head_input(targets: int = 2) -> tuple[torch.Tensor, ...]:
     g = torch.Generator().manual_seed(2)
-    shapes = ((3, 9), (3, H, 4), (3, C, targets), (3, H, targets, 4))
+    shapes = ((3, 9), (3, H, 4), (3, C + 1, targets), (3, H, targets, 4))
     return tuple(torch.randn(*s, generator=g, dtype=torch.float64) for s in shapes)
 
 
@@ -229,13 +234,13 @@ def test_a_fresh_head_starts_from_the_mean_of_the_naive_forecasts_and_never_cros
 
 
 def test_the_linear_path_reads_each_target_by_itself() -> None:
-    net, (state, ahead, context, base) = head_net(ForecastHead()), head_input()
+    net, (state, ahead, linear, base) = head_net(ForecastHead()), head_input()
     with torch.no_grad():
-        before = net(state, ahead, context, base)
+        before = net(state, ahead, linear, base)
         net.linear.weight[2, 3] = 5.0
-        after = net(state, ahead, context, base)
+        after = net(state, ahead, linear, base)
     moved = (after - before)[..., 3]
-    torch.testing.assert_close(moved[:, 2], 5 * context[:, 3])
+    torch.testing.assert_close(moved[:, 2], 5 * linear[:, 3])
     assert moved[:, [0, 1, 3, 4]].abs().max() == 0
 
 

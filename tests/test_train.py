@@ -28,8 +28,13 @@ class Regression:
         self.metrics, self.signals, self.batches = metrics, signals or {}, 0
         self.seen: list[dict[str, Tensor]] = []
 
+    examples = 100
+
     def model(self) -> nn.Module:
         return nn.Sequential(nn.Linear(3, 7), nn.Dropout(0.3), nn.Tanh(), nn.Linear(7, 1))
+
+    def rate(self, name: str) -> float:
+        return 0.5 if name == "3.weight" else 1.0
 
     def batch(self, rng: np.random.Generator, device: torch.device) -> Tensor:
         self.batches += 1
@@ -98,6 +103,13 @@ def test_the_schedule_warms_up_and_follows_a_cosine() -> None:
         loop.at = at
         found.append(loop.rate())
     np.testing.assert_allclose(found, [0.1, 0.5, 1.0, 1.0, 0.505, 0.01])
+
+
+def test_parameters_have_their_own_rates_and_biases_do_not_decay() -> None:
+    loop = _Loop(Regression(), TrainConfig(learning_rate=1.0, warmup=0, weight_decay=0.3), 0, 1, None)
+    loop.step()
+    found = sorted((g["lr"], g["weight_decay"], len(g["params"])) for g in loop.optimizer.param_groups)
+    assert found == [(0.5, 0.3, 1), (1.0, 0.0, 2), (1.0, 0.3, 1)]
 
 
 def test_clipping_bounds_the_gradient(monkeypatch: pytest.MonkeyPatch) -> None:

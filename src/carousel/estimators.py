@@ -183,7 +183,8 @@ class Forecaster:
         config = self._fitted()
         if future is not None and not config.input.roles.known:
             raise DataError("future: the model was trained without known columns; leave it out.")
-        series = read_table(frame, config.input.roles, source=source, grid=config.input.grid, future=future)
+        table = config.input
+        series = read_table(frame, table.roles, source=source, grid=table.grid, stamps=table.stamps, future=future)
         origins = last_origins(series, None if future is None else _height(frame))
         require_known(series, origins, config.input.horizon)
         rows = Rows(series, config.input)

@@ -32,6 +32,9 @@ Singles = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Weights = dict[str, NDArray[Any]]
 
+RIDGE_WINDOWS = 256 * 80
+MANY = 256  # origins
+EXTREME = 20.0  # scaled values
 CHUNK = 256  # windows predicted at once
 MOST_HELD_OUT = 4096  # windows that a validation looks at
 
@@ -45,6 +48,7 @@ class ForecastTask:
         self.split = split
         self.scale = _series_scale(rows, split, model.input.seasons)  # [B, K]
         self.quantiles = torch.tensor(model.head.quantiles)
+        self.linear = torch.from_numpy(self._ridge())  # [H, C + 2]
         held_out = split.held_out
         if len(held_out) > MOST_HELD_OUT:
             held_out = held_out[np.linspace(0, len(held_out) - 1, MOST_HELD_OUT).astype(np.int64)]
@@ -53,17 +57,23 @@ class ForecastTask:
             self._weights(w, held_out[k * CHUNK : (k + 1) * CHUNK]) for k, w in enumerate(self.held_out)
         ]
 
+    @property
+    def examples(self) -> int:
+        return int((self.split.last - self.split.first + 1).sum())
+
     def model(self) -> nn.Module:
         member = build(self.config)
         initialise(member.stack)
+        with torch.no_grad():
+            member.head.linear.weight.copy_(self.linear[:, :-1])
+            member.head.linear.bias.copy_(self.linear[:, -1])
         return member
 
+    def rate(self, name: str) -> float:
+        return self.settings.linear_rate if name.startswith("head.linear.") else 1.0
+
     def batch(self, rng: np.random.Generator, device: torch.device) -> tuple[Batch, Tensor]:
-        size, split = self.settings.batch_size, self.split
-        series = rng.integers(0, len(split.first), size)
-        position = rng.random(size) ** (1 / self.settings.recency)
-        room = split.last[series] - split.first[series] + 1
-        at = split.first[series] + np.minimum((position * room).astype(np.int64), room - 1)
+        at = self._draw(rng, self.settings.batch_size)
         windows = self._forget(self.rows.gather(at), rng)
         return to_batch(windows, device), torch.from_numpy(self._weights(windows, at)).to(device)
 
@@ -79,6 +89,52 @@ class ForecastTask:
                 total += float(self.loss(model, batch)) * len(weights)
                 count += len(weights)
         return total / count if count else None
+
+    def _ridge(self) -> Singles:
+        """Starting weights and bias of the linear path: ridge regression (Hoerl & Kennard 1970) of what the mean of
+        the naive forecasts leaves, in closed form; windows with extreme values stay out of it."""
+        rng = np.random.default_rng([self.settings.seed, 0xCB])
+        h, size = self.config.input.horizon, self.config.input.context + 2
+        products, targets, total = np.zeros((h, size, size)), np.zeros((h, size)), np.zeros(h)
+        whole = self._whole()
+        for _ in range(RIDGE_WINDOWS // CHUNK):
+            at = rng.choice(whole, CHUNK)
+            windows = self.rows.gather(at)
+            share = windows.steps[..., self.config.input.targets : 2 * self.config.input.targets].mean(1)
+            weight = (self._weights(windows, at) * share**2).reshape(-1)  # interpolated values tell less
+            x = _samples(windows.linear)
+            x = np.concatenate([x, np.ones((len(x), 1))], 1)
+            y = _samples(windows.truth - windows.base.mean(-1))
+            tame = (np.abs(x) < EXTREME).all(1) & (np.nan_to_num(np.abs(y)) < EXTREME).all(1)
+            seen = np.isfinite(y) & tame[:, None]
+            shared = (x * (weight * tame)[:, None]).T @ x
+            for k in range(h):
+                whole_step = seen[:, k].sum() == tame.sum()
+                products[k] += shared if whole_step else (x * (weight * seen[:, k])[:, None]).T @ x
+            targets += (np.where(seen, y, 0) * weight[:, None]).T @ x
+            total += (weight[:, None] * seen).sum(0)
+        penalty = self.settings.ridge * np.ones(size)
+        penalty[-1] = 1e-6  # of the bias: only so that a step never observed has a solution
+        penalised = products + (np.maximum(total, 1)[:, None] * penalty)[:, None, :] * np.eye(size)
+        return np.asarray(np.linalg.solve(penalised, targets[..., None])[..., 0], np.float32)
+
+    def _whole(self) -> Ints:
+        """Origins to train on that have all the rows that a window looks at behind them, if these are many."""
+        split, start = self.split, self.rows.start[self.rows.owner[self.split.first]]
+        first = np.maximum(split.first, start + self.config.input.reach - 1)
+        for begin in (first, split.first):
+            room = np.maximum(split.last - begin + 1, 0)
+            if room.sum() >= MANY:
+                break
+        number = np.arange(room.sum()) - np.repeat(np.cumsum(room) - room, room)
+        return np.asarray(np.repeat(begin, room) + number)
+
+    def _draw(self, rng: np.random.Generator, size: int) -> Ints:
+        """Origins to train on: any series, and in it the later ones more often."""
+        series = rng.integers(0, len(self.split.first), size)
+        position = rng.random(size) ** (1 / self.settings.recency)
+        room = self.split.last[series] - self.split.first[series] + 1
+        return np.asarray(self.split.first[series] + np.minimum((position * room).astype(np.int64), room - 1))
 
     def _forget(self, windows: Windows, rng: np.random.Generator) -> Windows:
         """Some categories become "never seen", each table for whole windows, so that this code is trained as well."""
@@ -102,6 +158,11 @@ class ForecastTask:
         scale = self.scale[self.rows.owner[at]]
         weight = np.minimum(windows.spread / scale, 5.0)
         return np.asarray(weight / weight.mean(), np.float32)
+
+
+def _samples(values: Singles) -> Floats:
+    """[n, X, K] as [n * K, X]: the linear path treats every target alike."""
+    return np.moveaxis(values, 1, -1).reshape(-1, values.shape[1]).astype(np.float64)
 
 
 def _series_scale(rows: Rows, split: Split, seasons: tuple[int, ...]) -> Floats:
@@ -206,12 +267,12 @@ def train_forecaster(
         stage["factors"] = list(_calibrated(config, result, rows, split).factors)
     if refit is not None:
         steps = max(settings.warmup + 1, round(float(np.mean(stage["steps"]))))
-        settings = dataclasses.replace(settings, steps=steps)
+        settings = dataclasses.replace(settings, steps=steps, least_steps=steps)
         config, rows, result, _ = run(refit, settings, stage, bool(found))
     head = dataclasses.replace(config.head, factors=tuple(stage["factors"]))
     provenance = {
         "data": stage["data"],
-        "until": float(series.time.max()),  # where an honest backtest may begin
+        "until": float(series.time[np.isfinite(series.target).any(1)].max()),  # where an honest backtest may begin
         "rows": int(series.offsets[-1]),
         "series": len(series.ids),
         "steps": stage["steps"],

@@ -33,6 +33,7 @@ class Batch(NamedTuple):
     base: Tensor
     truth: Tensor
     elapsed: Tensor
+    linear: Tensor
 
 
 def to_batch(windows: Windows, device: torch.device | str = "cpu") -> Batch:
@@ -65,7 +66,6 @@ class ForecastModel(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         table = config.input
-        self.targets = table.targets
         self.input = Embeddings(table)
         self.stack = _stack(config.stack, table.step_size)
         self.head = ForecastNet(
@@ -86,7 +86,7 @@ class ForecastModel(nn.Module):
         static = self.input(batch.static, batch.static_codes, self.input.static)
         state = torch.cat([self.dropout(out[:, -1]), static], -1)
         ahead = self.input(batch.ahead, batch.ahead_codes, self.input.ahead)
-        found: Tensor = self.head(state, ahead, batch.steps[..., : self.targets], batch.base)
+        found: Tensor = self.head(state, ahead, batch.linear, batch.base)
         return found
 
 

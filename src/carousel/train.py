@@ -46,15 +46,19 @@ class TrainConfig:
     dropout: float = 0.0
     cell: CellSpec = CellSpec()
     width: int = 64  # of the decoder
-    steps: int = 900
+    steps: int = 1500  # at most
+    epochs: float = 20.0  # passes over the training windows, where these are fewer steps, but at least `least_steps`
+    least_steps: int = 300
     batch_size: int = 128
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
     warmup: int = 100  # steps
     clip: float = 1.0  # largest norm of the gradient
     averaging: float = 0.99  # of the weights, 0: none
-    evaluate_every: int = 100  # steps
-    patience: int = 4  # evaluations without a better one, then training stops; 0: never
+    evaluate_every: int = 50  # steps
+    patience: int = 8  # evaluations without a better one, then training stops; 0: never
+    ridge: float = 0.03  # penalty of the linear path's starting weights, per window
+    linear_rate: float = 0.1  # learning rate of the linear path, in units of the others'
     recency: float = 2.0  # origins are drawn with density ~ position ** (recency - 1); 1: evenly
     holdout: float = 0.2  # largest share of each series held out at its end; at least one horizon; 0: none
     refit: bool = True  # after early stopping and calibration, train anew with the held-out rows as well
@@ -66,12 +70,13 @@ class TrainConfig:
     checkpoint_every: int = 200  # steps
 
     def __post_init__(self) -> None:
-        least = dict.fromkeys(("hidden_size", "num_layers", "width", "steps", "batch_size", "evaluate_every"), 1)
-        least |= {"warmup": 0, "patience": 0, "weight_decay": 0, "checkpoint_every": 1, "seed": 0}
+        counts = ("hidden_size", "num_layers", "width", "steps", "least_steps", "batch_size", "evaluate_every")
+        least = dict.fromkeys(counts, 1)
+        least |= {"linear_rate": 0, "warmup": 0, "patience": 0, "weight_decay": 0, "checkpoint_every": 1, "seed": 0}
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
-        for name in ("learning_rate", "clip", "recency"):
+        for name in ("learning_rate", "clip", "recency", "ridge", "epochs"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         for name in ("dropout", "averaging", "holdout", "unseen"):
@@ -81,6 +86,14 @@ class TrainConfig:
             if typing.get_origin(kind) is Literal and getattr(self, name) not in typing.get_args(kind):
                 known = ", ".join(typing.get_args(kind))
                 raise ValueError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
+
+    def total_steps(self, examples: int) -> int:
+        """Steps of the schedule for a training set of that size.
+
+        >>> TrainConfig().total_steps(1000), TrainConfig().total_steps(10**6), TrainConfig(steps=7).total_steps(1000)
+        (300, 1500, 7)
+        """
+        return min(self.steps, max(self.least_steps, round(self.epochs * examples / self.batch_size)))
 
     def with_settings(self, settings: Sequence[str]) -> TrainConfig:
         """The config with fields set from "name=value" texts; fields of the cell are named `cell.peephole` or so.
@@ -149,8 +162,17 @@ class Progress(Protocol):
 class Task(Protocol):
     """What is trained: how a model is made, what it sees, and how well it does."""
 
+    @property
+    def examples(self) -> int:
+        """How many there are to train on."""
+        ...
+
     def model(self) -> nn.Module:
         """A member with its starting weights, drawn from torch's generator."""
+        ...
+
+    def rate(self, name: str) -> float:
+        """The learning rate of a parameter in units of the common one."""
         ...
 
     def batch(self, rng: np.random.Generator, device: torch.device) -> Any: ...
@@ -242,15 +264,12 @@ class _Loop:
         from lightning_fabric import Fabric
 
         self.task, self.config, self.progress = task, config, progress
+        self.total = config.total_steps(task.examples)
         self.member, self.members = member, members
         self.fabric = Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)  # type: ignore[arg-type]
         self.rng = np.random.default_rng([config.seed + member, 0xCA])
         plain = task.model()
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in plain.parameters() if p.ndim > 1]},
-            {"params": [p for p in plain.parameters() if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
+        optimizer = torch.optim.AdamW(_groups(task, plain, config), lr=config.learning_rate)
         self.model, self.optimizer = self.fabric.setup(plain, optimizer)
         self.plain: nn.Module = self.model.module
         self.average = {k: v.detach().clone() for k, v in self.plain.state_dict().items()}
@@ -264,20 +283,20 @@ class _Loop:
 
     @property
     def done(self) -> bool:
-        return self.stopped or self.at >= self.config.steps
+        return self.stopped or self.at >= self.total
 
     def rate(self) -> float:
         """The learning rate at the next step: linear warm-up, then cosine down to 1 %."""
         c = self.config
         rise = min(1.0, (self.at + 1) / max(1, c.warmup))
-        phase = max(0, self.at - c.warmup) / max(1, c.steps - c.warmup)
+        phase = max(0, self.at - c.warmup) / max(1, self.total - c.warmup)
         return c.learning_rate * rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * phase)))
 
     def step(self) -> None:
         self.model.train()
         rate = self.rate()
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
         loss = self.task.loss(self.model, self.task.batch(self.rng, self.fabric.device))
         value = float(loss.detach())
         if not math.isfinite(value):
@@ -292,15 +311,15 @@ class _Loop:
         self.at += 1
         self._average()
         self.loss = value if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * value
-        if self.at % self.config.evaluate_every == 0 or self.at == self.config.steps:
+        if self.at % self.config.evaluate_every == 0 or self.at == self.total:
             self._evaluate()
         if self.progress:
             since, then = self.clock
             rate = (self.at - since) / max(1e-9, time.monotonic() - then)
             self.progress(
                 Event(
-                    self.config.steps if self.stopped else self.at,
-                    self.config.steps,
+                    self.total if self.stopped else self.at,
+                    self.total,
                     self.member,
                     self.members,
                     self.loss,
@@ -371,6 +390,15 @@ class _Loop:
         if "cuda_rng" in arrays:
             torch.cuda.set_rng_state(arrays["cuda_rng"], device)
         self.clock = (self.at, time.monotonic())
+
+
+def _groups(task: Task, model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    """Parameters by learning rate; biases and gains do not decay."""
+    found: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        key = task.rate(name), config.weight_decay if parameter.ndim > 1 else 0.0
+        found.setdefault(key, []).append(parameter)
+    return [{"params": p, "factor": factor, "weight_decay": decay} for (factor, decay), p in found.items()]
 
 
 _VALUES = ("at", "waited", "stopped", "best_metric", "metric", "best_step", "loss")

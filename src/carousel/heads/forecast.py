@@ -56,7 +56,7 @@ class ForecastHead:
             shapes["ahead.weight"] = (d, ahead)
         shapes |= {"hidden.weight": (d, d), "hidden.bias": (d,), "out.weight": (out, d), "out.bias": (out,)}
         shapes |= {"gate.weight": (gate, d), "gate.bias": (gate,)}
-        shapes |= {"linear.weight": (horizon, context), "linear.bias": (horizon,)}
+        shapes |= {"linear.weight": (horizon, context + 1), "linear.bias": (horizon,)}
         return shapes
 
 

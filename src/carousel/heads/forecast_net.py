@@ -15,7 +15,7 @@ class ForecastNet(nn.Module):
     """State of the stack at the origin -> quantiles [n, H, K, Q] of all steps ahead, in scaled units.
 
     The median is a mean of naive forecasts, weighed by a gate for each window and step, plus a linear map of the
-    context (Zeng et al. 2023), plus what the decoder reads from the state; the other quantiles lie at positive
+    context (after Zeng et al. 2023), plus what the decoder reads from the state; the other quantiles lie at positive
     distances from it, so they never cross.
     """
 
@@ -40,14 +40,14 @@ class ForecastNet(nn.Module):
         self.hidden = nn.Linear(width, width)
         self.out = nn.Linear(width, targets * len(head.quantiles))
         self.gate = nn.Linear(width, targets * bases)
-        self.linear = nn.Linear(context, horizon)
+        self.linear = nn.Linear(context + 1, horizon)
         with torch.no_grad():
             self.out.weight.mul_(0.1)
             for start in (self.out.bias, self.linear.weight, self.linear.bias):
                 start.zero_()
 
-    def forward(self, state: Tensor, ahead: Tensor, context: Tensor, base: Tensor) -> Tensor:
-        """state [n, .], ahead [n, H, .], context [n, C, K] scaled values, base [n, H, K, G]."""
+    def forward(self, state: Tensor, ahead: Tensor, linear: Tensor, base: Tensor) -> Tensor:
+        """state [n, .], ahead [n, H, .], linear [n, C + 1, K], base [n, H, K, G]: see `inputs.windows.Windows`."""
         z = self.state(state)[:, None] + self.step
         if self.ahead is not None:
             z = z + self.ahead(ahead)
@@ -56,7 +56,7 @@ class ForecastNet(nn.Module):
         raw = self.out(z).unflatten(-1, (self.targets, -1))  # [n, H, K, Q]
         gate = (self.gate(z) + self.gate_step).unflatten(-1, (self.targets, -1)).softmax(-1)  # [n, H, K, G]
         middle = self.head.median
-        median = (gate * base).sum(-1) + raw[..., middle] + self.linear(context.transpose(1, 2)).transpose(1, 2)
+        median = (gate * base).sum(-1) + raw[..., middle] + self.linear(linear.transpose(1, 2)).transpose(1, 2)
         above = F.softplus(raw[..., middle + 1 :] - 1).cumsum(-1)
         below = F.softplus(raw[..., :middle].flip(-1) - 1).cumsum(-1).flip(-1)
         median = median[..., None]

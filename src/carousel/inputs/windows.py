@@ -25,6 +25,7 @@ Ints = NDArray[np.int64]
 MISSING, UNSEEN, FIRST = 0, 1, 2  # codes of categories; those seen in training follow
 PER_TARGET = 4  # channels of a step: value, observed, age, difference; and one for each season
 PER_LAG = 4  # channels of a step ahead and season: see `_lags`
+FAR = 10.0  # spreads between a window's level and the mean of all history that count as one
 BOUND = np.float32(100)  # of scaled inputs: a window that was flat until now must not drown the rest
 
 
@@ -129,6 +130,7 @@ class Windows(NamedTuple):
     level: Floats  # [n, K]
     spread: Floats  # [n, K]
     elapsed: Singles  # [n, C] time since the previous row, in steps
+    linear: Singles  # [n, C + 1, K] scaled values with gaps interpolated, and how far the level is from all history
 
 
 class Rows:
@@ -154,7 +156,7 @@ class Rows:
         rows = np.arange(total)[:, None]
         latest = np.maximum.accumulate(np.where(known, rows, -1), axis=0)
         self.latest = np.where(latest >= self.start[self.owner][:, None], latest, -1)  # [M, K], -1: none yet
-        self._running_spread()
+        self._history()
         self._ages()
         covariates = [_encode(series, c, "features") for c in config.features]
         ahead = [_encode(series, c, "known") for c in config.known]
@@ -216,6 +218,7 @@ class Rows:
             level=level,
             spread=spread,
             elapsed=np.where(out, 1, self.elapsed[context]),
+            linear=self._linear(at, past[:, -c:], level, spread, latest),
         )
 
     def _scale(self, at: Ints, x: Floats) -> tuple[Floats, Floats, Floats]:
@@ -247,6 +250,12 @@ class Rows:
         before = [np.nan_to_num(past[:, reach - c - m : reach - m]) for m in self.config.seasons]
         value, difference, *before = (np.clip(part, -BOUND, BOUND) for part in (value, difference, *before))
         return [value, seen.astype(np.float32), age, difference, *before]
+
+    def _linear(self, at: Ints, x: Singles, level: Floats, spread: Floats, latest: Singles) -> Singles:
+        """What the linear path reads: context x [n, C, K] without gaps, and (level - mean so far) / spread."""
+        filled = np.clip(_interpolate(x, latest), -BOUND, BOUND)
+        away = (level - self.mean[at]) / (FAR * spread)
+        return np.concatenate([filled, np.clip(away, -1, 1)[:, None]], 1).astype(np.float32)
 
     def _lags(self, at: Ints, past: Singles, latest: Singles, level: Floats, spread: Floats) -> tuple[Singles, Singles]:
         """What the last seasons say of each step ahead: channels [n, H, 4 K S] and bases [n, H, K, G].
@@ -288,19 +297,26 @@ class Rows:
         time[ends[:, None] + k - 1] = series.grid.ahead(series.time[series.offsets[1:] - 1][:, None], k)
         return time
 
-    def _running_spread(self) -> None:
-        """Mean absolute change between observed neighbours so far [M, K]: the scale where a window has none."""
+    def _history(self) -> None:
+        """Mean absolute change between observed neighbours so far [M, K], the scale where a window has none; and the
+        mean so far."""
         before = np.where(np.roll(self.owner, 1)[:, None] == self.owner[:, None], np.roll(self.latest, 1, 0), -1)
         before[0] = -1
         pair = np.isfinite(self.target) & (before >= 0)
         earlier = np.take_along_axis(self.target, np.maximum(before, 0), 0)
         change = np.where(pair, np.abs(self.target - earlier), 0.0)
-        total, count = np.cumsum(change, 0), np.cumsum(pair, 0)
-        first = self.start[self.owner]
-        head = np.where(first > 0, first - 1, 0)
-        total = total - np.where((first > 0)[:, None], total[head], 0)
-        count = count - np.where((first > 0)[:, None], count[head], 0)
-        self.running = np.maximum(total, 0) / np.maximum(count, 1)
+        self.running = self._so_far(change, pair)
+        seen = np.isfinite(self.target)
+        self.mean = self._so_far(np.where(seen, self.target, 0.0), seen)
+
+    def _so_far(self, values: Floats, counted: NDArray[np.bool_]) -> Floats:
+        """The mean [M, K] of the counted values of the same series up to each row; 0 where there are none yet."""
+        total, count = np.empty_like(values), np.empty_like(values)
+        ends = np.append(self.start[1:], len(values))
+        for begin, end in zip(self.start, ends, strict=True):  # one sum over all would round small series away
+            np.cumsum(values[begin:end], 0, out=total[begin:end])
+            np.cumsum(counted[begin:end], 0, out=count[begin:end])
+        return np.asarray(total / np.maximum(count, 1))
 
     def _ages(self) -> None:
         """log(1 + steps since the target was observed) / 3; 0 before the first observation."""
@@ -362,6 +378,21 @@ def _encode(series: Series, column: Column, role: str) -> tuple[Floats | None, I
     fitted = {value: FIRST + k for k, value in enumerate(column.values)}
     codes = np.array([MISSING] + [fitted.get(v, UNSEEN) for v in series.categories.get(column.name, ())], np.int64)
     return None, codes[np.where(seen, values + 1, 0).astype(np.int64)]
+
+
+def _interpolate(x: Singles, latest: Singles) -> Singles:
+    """x [n, C, K] with gaps filled on a line between neighbours, at the ends by the nearest value, else `latest`."""
+    seen = np.isfinite(x)
+    c = x.shape[1]
+    at = np.arange(c)[:, None]
+    before = np.maximum.accumulate(np.where(seen, at, -1), 1)
+    after = np.minimum.accumulate(np.where(seen, at, c)[:, ::-1], 1)[:, ::-1]
+    left = np.where(before < 0, np.minimum(after, c - 1), before)
+    right = np.where(after >= c, left, after)
+    a, b = (np.take_along_axis(x, side, 1) for side in (left, right))
+    share = (at - left) / np.maximum(right - left, 1)
+    filled = a + np.clip(share, 0, 1).astype(np.float32) * (b - a)
+    return np.where(np.isfinite(filled), filled, latest[:, None])
 
 
 def _scatter(values: Floats, place: Ints, total: int, fill: float = np.nan) -> Floats:
