@@ -156,19 +156,21 @@ def rolling_origins(
     windows: int | None = None,
     stride: int | None = None,
 ) -> Ints:
-    """Row indices to forecast from, all with `horizon` known rows after them, sorted.
+    """Row indices to forecast from, sorted, all with `horizon` rows after them up to the last observed target.
 
     Per series: the first origin is the last row before `since` (in the unit of `series.time`; one number, or one
     a series), then one every `stride` rows; or the last `windows` of them. Without `stride` about 64 origins a
     series are spread evenly. Raises DataError when no series has an origin.
 
     >>> from types import SimpleNamespace
-    >>> two = SimpleNamespace(offsets=np.array([0, 10, 16]), time=np.r_[0.0:10.0, 0.0:6.0])
+    >>> two = SimpleNamespace(offsets=np.array([0, 10, 18]), time=np.r_[0.0:10.0, 0.0:8.0], target=np.ones((18, 1)))
     >>> rolling_origins(two, 3, since=4.0, stride=2)
-    array([ 3,  5, 12])
+    array([ 3,  5, 13])
     """
     begin, end = series.offsets[:-1], series.offsets[1:]
-    last = end - 1 - horizon
+    observed = np.isfinite(series.target).any(1)
+    known = np.maximum.reduceat(np.where(observed, np.arange(len(observed)), -1), begin)
+    last = known - horizon
     lowest = begin
     if since is not None:
         bound = np.repeat(np.broadcast_to(np.asarray(since, np.float64), len(begin)), end - begin)
@@ -343,7 +345,8 @@ def evaluate(
         start = _read_time(since, series.clock, "since", wall=series.grid.wall)
     else:
         start = float(np.nextafter(until, np.inf))
-        if windows is not None or not (series.time > until).any():
+        later = np.isfinite(series.target).any(1) & (series.time > until)
+        if windows is not None or not later.any():
             windows, start = windows or 1, -np.inf
     origins = rolling_origins(series, table.horizon, since=start, windows=windows, stride=stride)
     notes = []

@@ -1,0 +1,67 @@
+"""The blocks of the README and of docs/ run as they stand: Python is executed, console lines are called."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import shlex
+from datetime import timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from carousel import cli
+from command_line import QUICK, model_bytes, shops
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[tuple[int, str]]:
+    """Line number and text of every block of a language."""
+    text = page.read_text()
+    found = re.finditer(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [(text[: block.start()].count("\n") + 2, block[1]) for block in found]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name)
+def test_python_blocks_run_one_after_the_other(page, tmp_path, monkeypatch):
+    """The blocks of a page share their names, as they do in a reader's session."""
+    monkeypatch.chdir(tmp_path)
+    if page.name == "model-file.md":
+        (tmp_path / "m.safetensors").write_bytes(model_bytes())
+    names: dict[str, object] = {"__name__": "__main__"}
+    for line, code in blocks(page, "python"):
+        with contextlib.redirect_stdout(io.StringIO()):
+            exec(compile("\n" * (line - 1) + code, str(page), "exec"), names)
+
+
+def commands(page: Path) -> list[str]:
+    """Every line of the `sh` and `console` blocks that calls carousel."""
+    text = "".join(code for language in ("sh", "console") for _, code in blocks(page, language))
+    lines = text.replace("\\\n", " ").splitlines()
+    return [line.removeprefix("$ ").split("#")[0].strip() for line in lines if "carousel " in line.split("#")[0]]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.name)
+def test_commands_run_one_after_the_other(page, tmp_path, monkeypatch, capsys):
+    """Called with small tables under the names that the page uses, and a quick training."""
+    monkeypatch.chdir(tmp_path)
+    lines = commands(page)
+    sales = shops(348, gaps=False).rename({"shop": "store"})
+    ahead = pl.col("day") > sales["day"].max() - timedelta(days=28)
+    sales.filter(ahead).select("store", "day", "holiday").write_csv("holidays.csv")
+    if any("--future" in line for line in lines):
+        sales = sales.filter(~ahead)
+    sales.with_columns(sold=pl.when(~ahead).then("sold")).write_csv("sales.csv")  # rows ahead have no target
+    for line in lines:
+        words = shlex.split(line)
+        assert words[0] == "carousel", line
+        if words[1] == "fit":
+            words += QUICK
+        if words[1] in ("demo", "doctor", "bench"):
+            words.append("--help")
+        status = cli.run(words[1:])
+        assert status == 0, f"{line}\n{capsys.readouterr().err}"
