@@ -46,9 +46,15 @@ def run(spec: CellSpec, call: Call) -> Result:
     return Result(y, h, c, traced if trace else None)
 
 
-@lru_cache(maxsize=256)
+_WRITTEN: dict[CellSpec, str] = {}
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _written(spec: CellSpec) -> str:
-    return json.dumps(asdict(spec))
+    """torch.compile asks once and keeps the answer in its graph; it would look behind an lru_cache."""
+    if spec not in _WRITTEN:
+        _WRITTEN[spec] = json.dumps(asdict(spec))
+    return _WRITTEN[spec]
 
 
 @lru_cache(maxsize=256)
