@@ -166,12 +166,15 @@ def _value(hint: Any, data: Any, where: str) -> Any:
         return from_json(typing.cast(type, hint), data, where)
     accepted = (int, float) if hint is float else (hint,)
     if not isinstance(data, accepted) or (isinstance(data, bool) and hint is not bool):
-        raise ModelFileError(f"the field {where} must be a {hint.__name__}, got {data!r}.")
+        raise ModelFileError(f"the field {where} must be {_KINDS[hint]}, got {data!r}.")
     if hint is float:
         data = float(data)
         if not math.isfinite(data):
             raise ModelFileError(f"the field {where} must be finite, got {data}.")
     return data
+
+
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
 def _list(names: Any) -> str:
