@@ -202,6 +202,8 @@ class LSTM(Recurrent):
             last_c.append(made.c)
             if made.trace is not None:
                 traces.append(made.trace)
+        if self.num_layers == 1:
+            return x, last_h[0], last_c[0], traces
         return x, torch.cat(last_h), torch.cat(last_c), traces
 
     def _check_input(self, x: Tensor) -> None:
