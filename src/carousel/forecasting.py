@@ -109,8 +109,8 @@ class ForecastTask:
             seen = np.isfinite(y) & tame[:, None]
             shared = (x * (weight * tame)[:, None]).T @ x
             for k in range(h):
-                whole_step = seen[:, k].sum() == tame.sum()
-                products[k] += shared if whole_step else (x * (weight * seen[:, k])[:, None]).T @ x
+                gone = np.flatnonzero(tame & ~seen[:, k])  # few, so they are taken away rather than the others summed
+                products[k] += shared - (x[gone] * weight[gone, None]).T @ x[gone]
             targets += (np.where(seen, y, 0) * weight[:, None]).T @ x
             total += (weight[:, None] * seen).sum(0)
         penalty = self.settings.ridge * np.ones(size)
