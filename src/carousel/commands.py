@@ -6,7 +6,7 @@ import json
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
@@ -26,6 +26,12 @@ __all__ = ["TASKS", "UsageError", "app"]
 UsageError: Any = typer.BadParameter.__mro__[1]  # typer names it nowhere
 
 TASKS = ("forecast",)
+SUITES = {
+    "layer": ("inference", "training"),
+    "ragged": ("compare",),
+    "variants": ("compare",),
+    "peak": ("compare", "long_sequence"),
+}
 _LATER = ("classify", "tag", "detect", "translate", "generate")
 
 app = typer.Typer(
@@ -280,6 +286,61 @@ def demo(
 
 
 @app.command()
+def bench(
+    what: Annotated[str, typer.Argument(metavar="WHAT", help=f"What to measure: {', '.join(SUITES)}.")],
+    hidden: Annotated[
+        Names, typer.Option(metavar="SIZES", help="Hidden sizes; without it a grid of the usual ones.")
+    ] = None,
+    batch: Annotated[
+        Names, typer.Option(metavar="SIZES", help="Batch sizes; without it a grid of the usual ones.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(metavar="TYPE", help="float32, float64 or bfloat16.")] = "float32",
+    seconds: Annotated[float, typer.Option(min=0.01, metavar="S", help="Time for each contender of a row.")] = 1.0,
+    compiled: Annotated[bool, typer.Option("--compiled", help="variants: beside torch.compile as well.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the tables here as well: .md or .json.")
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Measure LSTM layers beside other implementations: equality first, then time, losses shown.
+
+    \b
+    Example:
+      carousel bench layer --hidden 64,128 --batch 1,32
+    """
+    if what not in SUITES:
+        raise CarouselError(f"{what!r} cannot be measured; choose {', '.join(SUITES)}.")
+    if compiled and what != "variants":
+        raise CarouselError(f"--compiled is about variants, not about {what}; leave it out.")
+    if out is not None:
+        _require_place(out, (".md", ".json"))
+    from importlib import import_module
+
+    import torch
+
+    from carousel import atomic
+    from carousel.bench.layer import BATCH, HIDDEN, Grid
+
+    if dtype not in ("float32", "float64", "bfloat16"):
+        raise CarouselError(f"--dtype must be float32, float64 or bfloat16, got {dtype!r}.")
+    sizes = (_sizes("--hidden", hidden, HIDDEN), _sizes("--batch", batch, BATCH))
+    grid = Grid(*sizes, dtype=getattr(torch, dtype), seconds=seconds)
+    choices = {"compiled": True} if compiled else {}
+    measures = [getattr(import_module(f"carousel.bench.{what}"), name) for name in SUITES[what]]
+    reports = [measure(grid, **choices) for measure in measures]
+    text = "[" + ",\n".join(report.json() for report in reports) + "]\n"
+    if out is not None:
+        tables = "\n".join(report.markdown() for report in reports)
+        atomic.write_bytes(out, (tables if out.suffix == ".md" else text).encode())
+    if as_json:
+        sys.stdout.write(text)
+        return
+    for report in reports:
+        report.show()
+
+
+@app.command()
 def doctor(as_json: Json = False, debug: Debug = False) -> None:
     """Say what this installation can do: versions, instruction sets, backends, threads, and what is missing.
 
@@ -301,6 +362,15 @@ def doctor(as_json: Json = False, debug: Debug = False) -> None:
 def _names(given: Names) -> tuple[str, ...] | None:
     """Columns that were repeated or separated by commas."""
     return None if given is None else tuple(name.strip() for part in given for name in part.split(",") if name.strip())
+
+
+def _sizes(option: str, given: Names, usual: Sequence[int]) -> tuple[int, ...]:
+    texts = _names(given)
+    if texts is None:
+        return tuple(usual)
+    if not all(text.isdecimal() and int(text) for text in texts):
+        raise CarouselError(f"{option} must be whole numbers of at least 1, got {', '.join(texts)!r}.")
+    return tuple(int(text) for text in texts)
 
 
 def _require_task(task: str) -> None:
