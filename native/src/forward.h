@@ -88,6 +88,7 @@ class Forward {
           spec_(layer.spec),
           d_(part.direction),
           seed_(layer.seed + static_cast<uint64_t>(part.direction)),
+          clip_(static_cast<T>(layer.spec.cell_clip)),
           units_(z_.U, team.index, team.count),
           columns_(blocks_of<T>(z_.P), team.index, team.count),
           sequences_(part.count, team.index, team.count),
@@ -188,8 +189,7 @@ class Forward {
         Forward& self;
         int64_t base;
         void operator()(int64_t block, int64_t p0, int rows) const {
-            const int64_t u = self.units_.first + block;
-            for (int64_t p = p0; p < p0 + rows; ++p) self.unit(u, p, base + p);
+            self.block(self.units_.first + block, p0, rows, base);
         }
     };
 
@@ -232,44 +232,64 @@ class Forward {
         return {load(p), load(p + VL<T>), load(p + 2 * VL<T>)};
     }
 
-    // Gates and the cell state of a unit block of sequence p, whose chunk row is `at`.
-    typename Cell::State advance(int64_t u, int64_t p, int64_t row, const V (&z)[Cell::gates]) {
-        T* c = walk_.c + p * z_.Hp + u * VL<T>;
-        V old = load(c);
-        if (spec_.decay) {
-            const T gap = widen(static_cast<const S*>(layer_.elapsed)[d_ * z_.N + row]);
-            old = old * exponential<T>(all(-gap) * load(packed_.rate + u * VL<T>));
-        }
-        const typename Cell::State state = Cell::forward(z, old, peephole(u), T(spec_.cell_clip));
-        V carried = state.c;
-        if (spec_.zoneout_c > 0) {
-            const V keep = kept<T>(layer_.training, spec_.zoneout_c, desk_.keep_c[p], u * VL<T>);
-            carried = fma(keep, old, (all(T(1)) - keep) * state.c);
-        }
-        store(c, carried);
-        if (reserve_) {
-            T* gates = reserve_.gates(row) + u * z_.W;
-            for (int g = 0; g < Cell::gates; ++g) store(gates + g * VL<T>, state.gate[g]);
-            store(reserve_.c(row) + u * VL<T>, carried);
-        }
-        if (out_.trace) trace(u, row, state, carried);
-        return state;
+    // c of sequence p as this step sees it.
+    V faded(int64_t u, int64_t p, int64_t row) const {
+        const V c = load(walk_.c + p * z_.Hp + u * VL<T>);
+        if (!spec_.decay) return c;
+        const T gap = widen(static_cast<const S*>(layer_.elapsed)[d_ * z_.N + row]);
+        return c * exponential<T>(all(-gap) * load(packed_.rate + u * VL<T>));
     }
 
-    void trace(int64_t u, int64_t row, const typename Cell::State& state, V carried) const {
-        const V shown[] = {Cell::input_gate(state.gate), state.gate[Cell::F], state.gate[Cell::C], state.gate[Cell::O],
-                           carried};
+    void open(int64_t u, int64_t p, int64_t row, V (&z)[Cell::gates], const typename Cell::Peephole& peephole) const {
+        if (spec_.peephole)
+            Cell::open(z, faded(u, p, row), peephole);
+        else
+            Cell::open(z);
+    }
+
+    // From open gates to the new cell state, which is stored; closes the output gate.
+    V advance(int64_t u, int64_t p, int64_t row, V (&gate)[Cell::gates], const typename Cell::Peephole& peephole) {
+        const V old = faded(u, p, row), c = Cell::cell(gate, old, clip_);
+        if (spec_.peephole) gate[Cell::O] = Cell::close(gate[Cell::O], c, peephole);
+        V carried = c;
+        if (spec_.zoneout_c > 0) {
+            const V keep = kept<T>(layer_.training, spec_.zoneout_c, desk_.keep_c[p], u * VL<T>);
+            carried = fma(keep, old, (all(T(1)) - keep) * c);
+        }
+        store(walk_.c + p * z_.Hp + u * VL<T>, carried);
+        if (reserve_) {
+            T* gates = reserve_.gates(row) + u * z_.W;
+            for (int g = 0; g < Cell::gates; ++g) store(gates + g * VL<T>, gate[g]);
+            store(reserve_.c(row) + u * VL<T>, carried);
+        }
+        if (out_.trace) trace(u, row, gate, carried);
+        return c;
+    }
+
+    void trace(int64_t u, int64_t row, const V (&gate)[Cell::gates], V carried) const {
+        const V shown[] = {Cell::input_gate(gate), gate[Cell::F], gate[Cell::C], gate[Cell::O], carried};
         for (int64_t k = 0; k < 5; ++k)
             store_narrow(static_cast<S*>(out_.trace) + ((k * z_.D + d_) * z_.N + row) * z_.H + u * VL<T>, shown[k],
                          z_.H - u * VL<T>);
     }
 
-    void unit(int64_t u, int64_t p, int64_t at) {
-        V z[Cell::gates];
-        for (int g = 0; g < Cell::gates; ++g) z[g] = load(z_at(u, at) + g * VL<T>);
-        const int64_t row = desk_.row[at];
-        const typename Cell::State state = advance(u, p, row, z);
-        deliver(u, p, row, state.gate[Cell::O] * tanh<T>(state.c));
+    // The update of a tile, in two sweeps over its rows, so that the activations of several rows overlap.
+    void block(int64_t u, int64_t p0, int rows, int64_t base) {
+        const typename Cell::Peephole peephole = this->peephole(u);
+        T* const z = z_at(u, base + p0);
+        for (int r = 0; r < rows; ++r) {
+            V gate[Cell::gates];
+            for (int g = 0; g < Cell::gates; ++g) gate[g] = load(z + r * z_.W + g * VL<T>);
+            open(u, p0 + r, desk_.row[base + p0 + r], gate, peephole);
+            for (int g = 0; g < Cell::gates; ++g) store(z + r * z_.W + g * VL<T>, gate[g]);
+        }
+        for (int r = 0; r < rows; ++r) {
+            const int64_t p = p0 + r, row = desk_.row[base + p];
+            V gate[Cell::gates];
+            for (int g = 0; g < Cell::gates; ++g) gate[g] = load(z + r * z_.W + g * VL<T>);
+            const V c = advance(u, p, row, gate, peephole);
+            deliver(u, p, row, gate[Cell::O] * tanh<T>(c));
+        }
     }
 
     void deliver(int64_t u, int64_t p, int64_t row, V m) {
@@ -286,13 +306,14 @@ class Forward {
         const T scale = normalise(r, apart, reserve_ ? reserve_.norm_h(row) : nullptr);
         if (reserve_) reserve_.scale(row)[1] = scale;
         for (int64_t u = 0; u < z_.U; ++u) {
-            V z[Cell::gates];
+            V gate[Cell::gates];
             for (int g = 0; g < Cell::gates; ++g)
-                z[g] = fma(load(r + u * apart + g * VL<T>), load(packed_.norm_h + u * z_.W + g * VL<T>),
-                           load(z_at(u, at) + g * VL<T>));
-            const typename Cell::State state = advance(u, p, row, z);
-            store(desk_.o + u * VL<T>, state.gate[Cell::O]);
-            store(desk_.exposed + u * VL<T>, state.c);
+                gate[g] = fma(load(r + u * apart + g * VL<T>), load(packed_.norm_h + u * z_.W + g * VL<T>),
+                              load(z_at(u, at) + g * VL<T>));
+            const typename Cell::Peephole peephole = this->peephole(u);
+            open(u, p, row, gate, peephole);
+            store(desk_.exposed + u * VL<T>, advance(u, p, row, gate, peephole));
+            store(desk_.o + u * VL<T>, gate[Cell::O]);
         }
         const Statistics<T> n = statistics(desk_.exposed, VL<T>, z_.U, 1, z_.H);
         for (int64_t u = 0; u < z_.U; ++u) {
@@ -327,6 +348,7 @@ class Forward {
     const Spec spec_;
     const int64_t d_;
     const uint64_t seed_;
+    const T clip_;
     const Share units_, columns_, sequences_;
     const Reserve<T> reserve_;
     int64_t now_ = 0;

@@ -17,11 +17,6 @@ struct Lstm {
         V i{}, f{}, o{};
     };
 
-    struct State {
-        V gate[gates];  // activated
-        V c;            // after the clip
-    };
-
     static V input_gate(const V (&gate)[gates]) {
         if constexpr (COUPLED)
             return all(T(1)) - gate[F];
@@ -31,17 +26,21 @@ struct Lstm {
 
     static V clip(V c, T bound) { return bound > 0 ? at_most(all(bound), at_least(all(-bound), c)) : c; }
 
-    // z are pre-activations, c the cell state before this step.
-    static State forward(const V (&z)[gates], V c, const Peephole& p, T bound) {
-        State s;
-        s.gate[F] = sigmoid<T>(fma(p.f, c, z[F]));
-        if constexpr (!COUPLED) s.gate[0] = sigmoid<T>(fma(p.i, c, z[0]));
-        s.gate[C] = tanh<T>(z[C]);
-        s.c = cell(s.gate, c, bound);
-        s.gate[O] = sigmoid<T>(fma(p.o, s.c, z[O]));
-        return s;
+    // Pre-activations become gates, but for the output gate where it waits for the new c; c is the one before the step.
+    static void open(V (&z)[gates], V c, const Peephole& p) {
+        z[F] = sigmoid<T>(fma(p.f, c, z[F]));
+        if constexpr (!COUPLED) z[0] = sigmoid<T>(fma(p.i, c, z[0]));
+        z[C] = tanh<T>(z[C]);
     }
 
+    static V close(V z, V new_c, const Peephole& p) { return sigmoid<T>(fma(p.o, new_c, z)); }
+
+    // The same without peepholes: all gates at once.
+    static void open(V (&z)[gates]) {
+        for (int g = 0; g < gates; ++g) z[g] = g == C ? tanh<T>(z[g]) : sigmoid<T>(z[g]);
+    }
+
+    // The cell state after the clip.
     static V cell(const V (&gate)[gates], V c, T bound) {
         return clip(fma(gate[F], c, input_gate(gate) * gate[C]), bound);
     }

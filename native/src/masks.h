@@ -32,7 +32,7 @@ inline uint32_t threshold(double probability) {
 template <class T>
 inline Vec<T> hits(uint32_t limit, RowKey key, int64_t first) {
     typedef typename Simd<T>::draw Draw;
-    Draw x;
+    Draw x{};
     for (int k = 0; k < VL<T>; ++k) x[k] = static_cast<uint32_t>(first + k);
     const auto mix = [](Draw v) {
         v = (v ^ (v >> 16)) * 0x7FEB352Du;

@@ -22,11 +22,14 @@ struct PointerTile {
 template <class T, class S>
 struct PointerRows {  // rows anywhere in memory: rows[r] [K]
     const S* const* rows;
-    int64_t count;
+    int64_t count, offset = 0;
+    static constexpr int64_t grain = 1;
+    PointerRows cut(int64_t k0, int64_t k1) const { return {rows, k1 - k0, offset + k0}; }
     template <int R>
     PointerTile<T, S, R> tile(int64_t first) const {
         PointerTile<T, S, R> t;
-        for (int r = 0; r < R; ++r) t.row[r] = rows[first + r];
+#pragma GCC unroll 12
+        for (int r = 0; r < R; ++r) t.row[r] = rows[first + r] + offset;
         t.count = count;
         return t;
     }
@@ -43,7 +46,9 @@ struct BlockedTile {
 template <class T, int WIDTH>
 struct BlockedRows {  // [segments][rows, stride apart between segments][WIDTH]
     const T* data;
-    int64_t segments, stride;
+    int64_t segments, stride, count = segments * WIDTH;
+    static constexpr int64_t grain = WIDTH;
+    BlockedRows cut(int64_t k0, int64_t k1) const { return {data + k0 / WIDTH * stride, (k1 - k0) / WIDTH, stride}; }
     template <int R>
     BlockedTile<T, R, WIDTH> tile(int64_t first) const {
         return {data + first * WIDTH, segments, stride};
@@ -62,6 +67,8 @@ template <class T>
 struct StridedRows {  // [rows][K], rows `stride` apart
     const T* data;
     int64_t stride, count;
+    static constexpr int64_t grain = 1;
+    StridedRows cut(int64_t k0, int64_t k1) const { return {data + k0, stride, k1 - k0}; }
     template <int R>
     StridedTile<T, R> tile(int64_t first) const {
         return {data + first * stride, stride, count};
@@ -80,6 +87,8 @@ template <class T, class S>
 struct Columns {  // the transpose of PointerRows, for gradients of weights: k runs over rows
     const S* const* rows;
     int64_t count;
+    static constexpr int64_t grain = 1;
+    Columns cut(int64_t k0, int64_t k1) const { return {rows + k0, k1 - k0}; }
     template <int R>
     ColumnTile<T, S, R> tile(int64_t first) const {
         return {rows, first, count};
@@ -98,6 +107,8 @@ template <class T>
 struct StridedColumns {  // the transpose of StridedRows
     const T* data;
     int64_t stride, count;
+    static constexpr int64_t grain = 1;
+    StridedColumns cut(int64_t k0, int64_t k1) const { return {data + k0 * stride, stride, k1 - k0}; }
     template <int R>
     StridedColumnTile<T, R> tile(int64_t first) const {
         return {data + first, stride, count};
@@ -163,7 +174,9 @@ __attribute__((noinline)) void tile(const A& a, int64_t r0, const Panels<T>& rig
     for (int r = 0; r < R; ++r)
         for (int v = 0; v < NV; ++v) acc[r][v] = from.data ? load(from.at(block, r0 + r) + v * VL<T>) : zero<T>();
     accumulate<T, R, NV>(acc, a.template tile<R>(r0), right.data + block * right.size, right.stride);
+#pragma GCC unroll 12
     for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
         for (int v = 0; v < NV; ++v) store(to.at(block, r0 + r) + v * VL<T>, acc[r][v]);
     done(block, r0, R);
 }
@@ -176,7 +189,9 @@ __attribute__((noinline)) void tile_pair(const A& a, int64_t r0, const Panels<T>
         for (int v = 0; v < NV; ++v) acc[b][v] = from.data ? load(from.at(block + b, r0) + v * VL<T>) : zero<T>();
     const T* panel = right.data + block * right.size;
     accumulate_pair<T, NV>(acc, a.template tile<1>(r0), panel, panel + right.size, right.stride);
+#pragma GCC unroll 2
     for (int b = 0; b < 2; ++b)
+#pragma GCC unroll 8
         for (int v = 0; v < NV; ++v) store(to.at(block + b, r0) + v * VL<T>, acc[b][v]);
     done(block, r0, 1);
     done(block + 1, r0, 1);
@@ -194,6 +209,20 @@ inline void tile_of(int rows, const A& a, int64_t r0, const Panels<T>& right, in
     tile<T, R, NV>(a, r0, right, block, from, to, done);
 }
 
+// All rows of one block of columns.
+template <class T, int NV, class A, class Done>
+inline void sweep(const A& a, int64_t rows, int64_t tiles, const Panels<T>& right, int64_t block,
+                  const Place<const T>& from, const Place<T>& to, const Done& done) {
+    for (int64_t t = 0, r0 = 0; t < tiles; ++t) {
+        const int64_t r1 = rows * (t + 1) / tiles;
+        tile_of<T, NV, tile_rows<NV>>(static_cast<int>(r1 - r0), a, r0, right, block, from, to, done);
+        r0 = r1;
+    }
+}
+
+// How much of a panel the tiles of one block of columns share before they go on: it should stay close to L1.
+inline constexpr int64_t panel_bytes = 1 << 16;
+
 // to[b][r] = from[b][r] + sum over k of a[r][k] right[b][k], and done(b, r, R) after each tile. Rows are cut into tiles
 // of nearly equal height, so that no tile is left with a row or two.
 template <class T, int NV, class A, class Done>
@@ -204,12 +233,18 @@ inline void product(const A& a, int64_t rows, const Panels<T>& right, const Plac
     int64_t block = 0;
     if (rows == 1)
         for (; block + 1 < right.blocks; block += 2) tile_pair<T, NV>(a, 0, right, block, from, to, done);
+    constexpr int64_t fits = panel_bytes / (NV * vector_bytes) / A::grain * A::grain;
+    const int64_t depth = tiles > 1 && a.count > fits + fits / 2 ? fits : a.count;
     for (; block < right.blocks; ++block) {
-        for (int64_t t = 0, r0 = 0; t < tiles; ++t) {
-            const int64_t r1 = rows * (t + 1) / tiles;
-            tile_of<T, NV, most>(static_cast<int>(r1 - r0), a, r0, right, block, from, to, done);
-            r0 = r1;
+        int64_t k = 0;
+        for (; a.count - k > depth; k += depth) {
+            const Panels<T> piece{right.data + k * right.stride, right.blocks, right.size, right.stride};
+            sweep<T, NV>(a.cut(k, k + depth), rows, tiles, piece, block,
+                         k ? Place<const T>{to.data, to.block, to.row} : from, to, Nothing{});
         }
+        const Panels<T> piece{right.data + k * right.stride, right.blocks, right.size, right.stride};
+        sweep<T, NV>(k ? a.cut(k, a.count) : a, rows, tiles, piece, block,
+                     k ? Place<const T>{to.data, to.block, to.row} : from, to, done);
     }
 }
 
