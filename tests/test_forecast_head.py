@@ -13,8 +13,9 @@ import torch
 from carousel.errors import DataError
 from carousel.heads.forecast import DEFAULT_QUANTILES, ForecastHead, calibrate, read_out
 from carousel.heads.forecast_net import ForecastNet, pinball
+from carousel.inputs.fitted import Column, TableInput, fit_columns
 from carousel.inputs.table import Roles, Series, read_table
-from carousel.inputs.windows import Column, Rows, TableInput, fit_columns
+from carousel.inputs.windows import Rows
 
 H, C, M = 5, 9, 4
 ROLES = Roles("id", "t", ("y", "z"), ("f", "colour"), ("size", "kind"), ("price", "holiday"))
@@ -310,6 +311,7 @@ def test_few_independent_windows_widen_the_intervals() -> None:
     np.testing.assert_allclose(few, 1.75, rtol=0.1)  # 92 % instead of 90 % of the normal distribution
     assert few > many
     assert calibrate(head, scaled[:1], truth[:1], 1) == head
+    assert calibrate(head, 9 * scaled, truth, 200).factors == (1.0, 1.0, 1.0)  # wide ones are not drawn in
 
 
 @pytest.mark.parametrize(

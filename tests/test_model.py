@@ -19,8 +19,8 @@ from carousel.config import ModelConfig, StackConfig, from_json, to_json
 from carousel.errors import ModelFileError
 from carousel.heads.forecast import ForecastHead
 from carousel.inputs.clock import Grid
+from carousel.inputs.fitted import Column, TableInput
 from carousel.inputs.table import Roles
-from carousel.inputs.windows import Column, TableInput
 from carousel.lstm import LSTM
 from carousel.model import Batch, build, initialise, members_from
 from carousel.train import TrainConfig

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar, Union
 from carousel.cell import CellSpec
 from carousel.errors import ModelFileError
 from carousel.heads.forecast import ForecastHead
-from carousel.inputs.windows import TableInput
+from carousel.inputs.fitted import TableInput
 
 __all__ = ["ModelConfig", "StackConfig", "from_json", "to_json"]
 

@@ -18,6 +18,7 @@ from carousel.errors import CarouselError, DataError
 from carousel.forecasting import scaled_quantiles, train_forecaster
 from carousel.heads.forecast import DEFAULT_QUANTILES, ForecastHead, read_out
 from carousel.inputs.clock import useful_calendar
+from carousel.inputs.fitted import TableInput, fit_columns
 from carousel.inputs.origins import (
     SkippedSeries,
     Split,
@@ -29,7 +30,7 @@ from carousel.inputs.origins import (
 )
 from carousel.inputs.seasons import infer_seasons
 from carousel.inputs.table import Series, infer_roles, read_table, write_table
-from carousel.inputs.windows import Rows, TableInput, fit_columns
+from carousel.inputs.windows import Rows
 from carousel.model import members_from
 from carousel.train import Progress, TrainConfig
 

@@ -19,9 +19,10 @@ from carousel.config import ModelConfig
 from carousel.errors import CarouselError
 from carousel.heads.forecast import ForecastHead, calibrate
 from carousel.heads.forecast_net import pinball
+from carousel.inputs.fitted import FIRST, UNSEEN
 from carousel.inputs.origins import Split
 from carousel.inputs.table import Series
-from carousel.inputs.windows import FIRST, UNSEEN, Rows, Windows
+from carousel.inputs.windows import Rows, Windows
 from carousel.model import Batch, ForecastModel, build, initialise, members_from, to_batch
 from carousel.train import Progress, Result, TrainConfig, train
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from carousel.config import ModelConfig, StackConfig
 from carousel.heads.forecast_net import ForecastNet
-from carousel.inputs.windows import Column, TableInput, Windows
+from carousel.inputs.fitted import Column, TableInput
+from carousel.inputs.windows import Windows
 from carousel.lstm import LSTM
 
 __all__ = ["Batch", "ForecastModel", "build", "initialise", "members_from", "to_batch"]

@@ -1,119 +1,29 @@
 """Tables as a model sees them: windows of `context` rows up to an origin, scaled by their own level and spread.
 
-Fitted on training rows only (`fit_input`), then frozen. Everything a window holds about the target is causal: it
+Everything a window holds about the target is causal: it
 depends on rows up to and including its origin. All windows of a batch are gathered at once by index arithmetic.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from carousel.errors import DataError
-from carousel.inputs.clock import Grid, calendar_features
-from carousel.inputs.table import Roles, Series
+from carousel.inputs.clock import calendar_features
+from carousel.inputs.fitted import FIRST, MISSING, UNSEEN, Column, TableInput
+from carousel.inputs.table import Series
 
-__all__ = ["Column", "Rows", "TableInput", "Windows", "fit_columns"]
+__all__ = ["Rows", "Windows"]
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-MISSING, UNSEEN, FIRST = 0, 1, 2  # codes of categories; those seen in training follow
-PER_TARGET = 4  # channels of a step: value, observed, age, difference; and one for each season
-PER_LAG = 4  # channels of a step ahead and season: see `_lags`
 FAR = 10.0  # spreads between a window's level and the mean of all history that count as one
 BOUND = np.float32(100)  # of scaled inputs: a window that was flat until now must not drown the rest
-
-
-@dataclass(frozen=True)
-class Column:
-    """A covariate as fitted: a number is (x - mean) / scale and whether it is observed, a category is embedded."""
-
-    name: str
-    kind: Literal["number", "category"]
-    mean: float = 0.0
-    scale: float = 1.0
-    values: tuple[str, ...] = ()
-
-    @property
-    def codes(self) -> int:
-        return FIRST + len(self.values)
-
-    @property
-    def width(self) -> int:
-        """Channels that the column takes: an embedding grows slowly with the number of categories."""
-        return 2 if self.kind == "number" else min(16, 1 + round(1.6 * len(self.values) ** 0.5))
-
-
-@dataclass(frozen=True)
-class TableInput:
-    """Which rows and columns a model sees, and the scalers and categories fitted on its training rows."""
-
-    roles: Roles
-    grid: Grid
-    stamps: bool
-    context: int
-    horizon: int
-    seasons: tuple[int, ...]
-    level: Literal["last", "mean"]
-    calendar: tuple[str, ...]
-    features: tuple[Column, ...]
-    known: tuple[Column, ...]
-    static: tuple[Column, ...]
-
-    def __post_init__(self) -> None:
-        for name in ("context", "horizon", *(f"seasons[{k}]" for k in range(len(self.seasons)))):
-            value = self.seasons[int(name[8:-1])] if name.startswith("seasons") else getattr(self, name)
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-
-    @property
-    def targets(self) -> int:
-        return len(self.roles.target)
-
-    @property
-    def embedded(self) -> tuple[Column, ...]:
-        """The categorical columns in the order of their embeddings."""
-        return tuple(c for c in self.features + self.known + self.static if c.kind == "category")
-
-    @property
-    def uneven(self) -> bool:
-        return self.grid.kind == "uneven"
-
-    @property
-    def reach(self) -> int:
-        """Rows up to the origin that a window looks at."""
-        return self.context + max(self.seasons, default=0)
-
-    @property
-    def bases(self) -> int:
-        """Naive forecasts that the head weighs: last value, level, and two of each season."""
-        return 2 + 2 * len(self.seasons)
-
-    @property
-    def step_size(self) -> int:
-        """Channels of one step of the stack's input, embeddings included."""
-        own = self.targets * (PER_TARGET + len(self.seasons)) + 2 * len(self.calendar) + self.uneven
-        return own + sum(c.width for c in self.features + self.known)
-
-    @property
-    def ahead_size(self) -> int:
-        """Channels of one step ahead, embeddings included."""
-        own = self.targets * PER_LAG * len(self.seasons) + 2 * len(self.calendar) + self.uneven
-        return own + sum(c.width for c in self.known)
-
-    @property
-    def static_size(self) -> int:
-        """Channels of one series: its level and spread, and the static columns."""
-        return 2 * self.targets + sum(c.width for c in self.static)
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The embeddings, as in the input module's `state_dict`."""
-        return {f"embed.{k}.weight": (c.codes, c.width) for k, c in enumerate(self.embedded)}
 
 
 class Windows(NamedTuple):
@@ -332,28 +242,6 @@ class Rows:
         gap = np.diff(self.time, prepend=self.time[:1]) / self.config.grid.step
         gap[self.start] = 1
         return gap.astype(np.float32)
-
-
-def fit_columns(series: Series, role: Literal["features", "known", "static"], training: Ints) -> tuple[Column, ...]:
-    """Means, scales and categories of one role's columns over the `training` rows (series, for static ones).
-
-    Raises DataError for a column that is never observed there.
-    """
-    found = []
-    for k, name in enumerate(getattr(series.roles, role)):
-        values = getattr(series, role)[training, k]
-        values = values[np.isfinite(values)]
-        if not len(values):
-            raise DataError(
-                f"{series.source}, column {name!r}: no value is observed in the training part; leave the column out."
-            )
-        if name in series.categories:
-            seen = tuple(series.categories[name][int(code)] for code in np.unique(values))
-            found.append(Column(name, "category", values=seen))
-        else:
-            scale = float(values.std())
-            found.append(Column(name, "number", float(values.mean()), scale if scale > 0 else 1.0))
-    return tuple(found)
 
 
 def _check_kinds(series: Series, config: TableInput) -> None:

@@ -1,0 +1,130 @@
+"""Every choice of training in one frozen value, and its reading from text."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from carousel.cell import CellSpec
+from carousel.errors import CarouselError
+
+__all__ = ["TrainConfig"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Every choice of training, with defaults that a practitioner expects.
+
+    AdamW (Loshchilov & Hutter 2019) with linear warm-up and cosine decay, gradients clipped to norm 1, weights
+    averaged over steps (Polyak & Juditsky 1992), early stopping that restores the best weights.
+
+    Raises ValueError for a value out of range.
+
+    >>> TrainConfig().with_settings(["hidden_size=32", "cell.peephole=true"]).cell.peephole
+    True
+    """
+
+    hidden_size: int = 64
+    num_layers: int = 1
+    dropout: float = 0.0
+    cell: CellSpec = CellSpec()
+    width: int = 64  # of the decoder
+    steps: int = 1500  # at most
+    epochs: float = 20.0  # passes over the training windows, where these are fewer steps, but at least `least_steps`
+    least_steps: int = 300
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    warmup: int = 100  # steps
+    clip: float = 1.0  # largest norm of the gradient
+    averaging: float = 0.99  # of the weights, 0: none
+    evaluate_every: int = 50  # steps
+    patience: int = 8  # evaluations without a better one, then training stops; 0: never
+    ridge: float = 0.03  # penalty of the linear path's starting weights, per window
+    linear_rate: float = 0.1  # learning rate of the linear path, in units of the others'
+    recency: float = 2.0  # origins are drawn with density ~ position ** (recency - 1); 1: evenly
+    holdout: float = 0.2  # largest share of each series held out at its end; at least one horizon; 0: none
+    refit: bool = True  # after early stopping and calibration, train anew with the held-out rows as well
+    unseen: float = 0.02  # share of categories shown as never seen, so that the model knows what to do then
+    level: Literal["last", "mean"] = "mean"  # what a window's values are measured from
+    seed: int = 0
+    accelerator: str = "auto"
+    precision: str = "32-true"
+    checkpoint_every: int = 200  # steps
+
+    def __post_init__(self) -> None:
+        counts = ("hidden_size", "num_layers", "width", "steps", "least_steps", "batch_size", "evaluate_every")
+        least = dict.fromkeys(counts, 1)
+        least |= {"linear_rate": 0, "warmup": 0, "patience": 0, "weight_decay": 0, "checkpoint_every": 1, "seed": 0}
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
+        for name in ("learning_rate", "clip", "recency", "ridge", "epochs"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in ("dropout", "averaging", "holdout", "unseen"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        for name, kind in typing.get_type_hints(TrainConfig).items():
+            if typing.get_origin(kind) is Literal and getattr(self, name) not in typing.get_args(kind):
+                known = ", ".join(typing.get_args(kind))
+                raise ValueError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
+
+    def total_steps(self, examples: int) -> int:
+        """Steps of the schedule for a training set of that size.
+
+        >>> TrainConfig().total_steps(1000), TrainConfig().total_steps(10**6), TrainConfig(steps=7).total_steps(1000)
+        (300, 1500, 7)
+        """
+        return min(self.steps, max(self.least_steps, round(self.epochs * examples / self.batch_size)))
+
+    def with_settings(self, settings: Sequence[str]) -> TrainConfig:
+        """The config with fields set from "name=value" texts; fields of the cell are named `cell.peephole` or so.
+
+        Raises CarouselError for an unknown name, a text that is no such value, and a value out of range.
+        """
+        values: dict[str, Any] = {}
+        cell: dict[str, Any] = {}
+        for setting in settings:
+            name, equals, text = setting.partition("=")
+            if not equals:
+                raise CarouselError(f"setting {setting!r} has no value; write it as name=value.")
+            inner = name.removeprefix("cell.")
+            kind: type = CellSpec if inner != name or name in _kinds(CellSpec) else TrainConfig
+            (cell if kind is CellSpec else values)[inner] = _parse(kind, inner, text)
+        try:
+            return dataclasses.replace(self, **values, cell=dataclasses.replace(self.cell, **cell))
+        except ValueError as error:
+            raise CarouselError(f"the settings are refused: {error}.") from None
+
+
+def _kinds(kind: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind)
+    return {f.name: hints[f.name] for f in dataclasses.fields(kind) if f.name != "cell"}
+
+
+def _parse(kind: type, name: str, text: str) -> Any:
+    kinds = _kinds(kind)
+    if name not in kinds:
+        known = [*_kinds(TrainConfig), *(f"cell.{n}" for n in _kinds(CellSpec))]
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}."
+        raise CarouselError(f"there is no setting {name!r}; {hint}")
+    wanted = kinds[name]
+    if wanted is bool:
+        found = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(text.lower())
+        if found is None:
+            raise CarouselError(f"setting {name} must be true or false, got {text!r}.")
+        return found
+    if typing.get_origin(wanted) is Literal:
+        wanted = str
+    try:
+        return wanted(text)
+    except ValueError:
+        article = "a whole number" if wanted is int else "a number"
+        raise CarouselError(f"setting {name} must be {article}, got {text!r}.") from None
