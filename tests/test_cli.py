@@ -20,7 +20,7 @@ from carousel.inputs.files import read_file
 from command_line import QUICK, ROLES, Result, later, model_bytes, shops
 
 DOCS = Path(__file__).parent.parent / "docs" / "cli.md"
-COMMANDS = ["fit", "evaluate", "predict", "demo", "doctor"]
+COMMANDS = ["fit", "evaluate", "predict", "demo", "bench", "doctor"]
 
 
 @pytest.fixture
@@ -218,6 +218,38 @@ def test_doctor_says_what_is_here_and_what_is_missing(call):
     assert re.search(r"^extra +train: complete$", text, re.MULTILINE)
 
 
+def test_bench_writes_its_tables(place, call):
+    done = call("bench", "ragged", "--hidden=8", "--batch=3", "--seconds=0.01", "--json", "--out=speed.md")
+    assert done.status == 0, done.err
+    (report,) = json.loads(done.out)
+    assert [row[:2] for row in report["rows"]] == [[8, 3]]
+    assert all(len(row) == len(report["columns"]) for row in report["rows"])
+    assert (place / "speed.md").read_text().startswith(f"### {report['title']}\n")
+
+
+def test_bars_show_loss_metric_rate_and_member_on_a_terminal(monkeypatch):
+    import io
+
+    import rich.console
+
+    from carousel import progress
+    from carousel.train import Event
+
+    screen = io.StringIO()
+    plain = rich.console.Console
+    monkeypatch.setattr("rich.console.Console", lambda **_: plain(file=screen, force_terminal=True, width=120))
+    with progress.training() as show:
+        show(Event(step=3, total=9, member=1, members=2, loss=0.5, metric=0.25, best=0.25, rate=7.5))
+    with progress.counting("backtest") as count:
+        count(5, 8)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    for part in ("seed 2/2", "3/9", "loss 0.5000", "validation 0.2500", "7.5 steps/s", "backtest", "62%"):
+        assert part in text
+    monkeypatch.setattr("rich.console.Console", lambda **_: plain(file=screen, force_terminal=False))
+    with progress.training() as show, progress.counting("backtest") as count:
+        assert show is count is None
+
+
 def test_a_broken_installation_is_status_1(call, monkeypatch):
     def load(name: str) -> None:
         raise ImportError("no such symbol")
@@ -254,6 +286,19 @@ WRONG = {
     "since no time": (
         ["evaluate", "m.safetensors", "data.csv", "--since=soon"],
         "since: 'soon' is not a time",
+    ),
+    "bench of what": (["bench", "cake"], "'cake' cannot be measured; choose layer, ragged, variants,"),
+    "bench of no size": (
+        ["bench", "layer", "--hidden=64,big"],
+        "--hidden must be whole numbers of at least 1, got '64",
+    ),
+    "bench of no type": (
+        ["bench", "layer", "--dtype=int8"],
+        "--dtype must be float32, float64 or bfloat16, got 'int8'.",
+    ),
+    "bench compiled": (
+        ["bench", "layer", "--compiled"],
+        "--compiled is about variants, not about layer; leave it out.",
     ),
     "since too late": (
         ["evaluate", "m.safetensors", "data.csv", "--since=2030-01-01"],

@@ -39,7 +39,8 @@ def run(arguments: Sequence[str]) -> int:
     except ModuleNotFoundError as error:
         if debug or (error.name or "carousel").split(".")[0] == "carousel":
             raise
-        return _say(str(MissingExtra(str(error.name), "train", "This command")), 2)
+        package = str(error.name).split(".")[0]
+        return _say(str(MissingExtra(package, "train", "This command")), 2)
     except MemoryError:
         return _say("not enough memory; give fewer or shorter series, or a smaller --set batch_size.", 2)
     except Exception as error:
@@ -51,14 +52,16 @@ def run(arguments: Sequence[str]) -> int:
 
 def _call(arguments: Sequence[str]) -> int:
     """Without `app()`, which would swallow interrupts and broken pipes before they are seen here."""
+    import typer.main
+
     from carousel import commands
 
-    command = commands.typer.main.get_command(commands.app)
+    command = typer.main.get_command(commands.app)
     try:
         with command.make_context("carousel", list(arguments) or ["--help"]) as context:
             command.invoke(context)
-    except commands.typer.Exit as done:
-        return done.exit_code
+    except typer.Exit as done:
+        return int(done.exit_code)
     except commands.UsageError as error:
         return _say(f"{error.format_message().rstrip('.')}; see carousel --help.", 2)
     return 0

@@ -95,7 +95,7 @@ def _native() -> str:
         core = importlib.import_module("carousel._core")
     except ImportError as error:
         return f"not loaded ({error})"
-    return str(core.isa()) if hasattr(core, "isa") else "plain C++"
+    return str(core.instruction_set())
 
 
 def _gpu() -> str:

@@ -168,8 +168,8 @@ def rolling_origins(
     array([ 3,  5, 13])
     """
     begin, end = series.offsets[:-1], series.offsets[1:]
-    observed = np.isfinite(series.target).any(1)
-    known = np.maximum.reduceat(np.where(observed, np.arange(len(observed)), -1), begin)
+    observed = np.isfinite(series.target).any(axis=1)
+    known = np.maximum.reduceat(np.where(observed, np.arange(len(series.time)), -1), begin)
     last = known - horizon
     lowest = begin
     if since is not None:

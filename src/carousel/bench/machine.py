@@ -18,13 +18,13 @@ PEERS = ("torch", "numpy", "onnxruntime", "openvino", "keras", "tensorflow", "ja
 
 def describe() -> dict[str, str | int]:
     """Machine and versions, as one flat mapping."""
-    from carousel.backends import native
+    from carousel import _core
 
     found: dict[str, str | int] = {
         "cpu": _cpu(),
         "cores": os.cpu_count() or 0,
         "threads": torch.get_num_threads(),
-        "isa": native.isa(),
+        "isa": _core.instruction_set(),
         "python": platform.python_version(),
         "carousel": importlib.metadata.version("carousel-lstm"),
     }

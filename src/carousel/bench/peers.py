@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from carousel.bench.timing import Contender
+from carousel.ragged import Ragged
 
 Array = np.ndarray[Any, Any]
 
@@ -52,9 +53,11 @@ def training(name: str, module: nn.Module, x: object, seed: Tensor, tolerance: f
 
 
 def _tensors(found: Any) -> list[Tensor]:
-    """Output, h and c of whatever a layer gave back; a packed output by its rows."""
+    """Output, h and c of whatever a layer gave back; a packed or ragged output by its rows."""
     y, (h, c) = found[0], found[1]
-    return [y if isinstance(y, Tensor) else y.data, h, c]
+    if not isinstance(y, Tensor):
+        y = y.values if isinstance(y, Ragged) else y.data
+    return [y, h, c]
 
 
 def onnx_graph(lstm: nn.LSTM) -> bytes:
