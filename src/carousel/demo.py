@@ -106,7 +106,7 @@ def _picture(path: Path, forecaster: Forecaster, frame: polars.DataFrame) -> Non
         forecast=forecast,
         quantiles=forecaster.config_.head.quantiles,
         title="CO₂ at Mauna Loa: a year ahead by an LSTM",
-        subtitle="weekly measurements; the model was fitted to the weeks until 1996",
+        subtitle="weekly measurements; fitted to the weeks until 1996, asked at the end of 2000",
         unit="CO₂ (ppm)",
         history=SHOWN,
     )
