@@ -237,6 +237,22 @@ def test_gaps_and_uneven_clocks_train_and_forecast() -> None:
     assert (model.predict(shifted)["forecast"] - made["forecast"]).abs().max() > 1e-6  # the gap was seen
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"peephole": True, "layer_norm": True, "proj_size": 3},
+        {"coupled": True, "zoneout_c": 0.1, "recurrent_dropout": 0.2, "weight_drop": 0.1},
+    ],
+)
+def test_every_cell_trains_on_windows_that_begin_before_their_series(fields: dict[str, Any], tmp_path: Path) -> None:
+    config = TrainConfig(**{**vars(QUICK), "cell": CellSpec(**fields), "num_layers": 2, "dropout": 0.1})
+    model = forecaster(config=config, context=30).fit(shops())
+    model.save(tmp_path / "m.safetensors")
+    made = Forecaster.load(tmp_path / "m.safetensors").predict(shops())
+    assert np.isfinite(made["q0.95"].to_numpy()).all()
+    assert made.equals(model.predict(shops()))
+
+
 def test_forecasts_beat_the_seasonal_naive_and_intervals_cover() -> None:
     rng = np.random.default_rng(12)
     t = np.arange(260)

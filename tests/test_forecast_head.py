@@ -97,7 +97,7 @@ def plain_window(series: Series, b: int, at: int, config: TableInput) -> dict[st
         before = [j for j in seen if j <= k]
         found["value"].append(scaled(value(k)) if np.isfinite(value(k)) else 0)
         found["seen"].append(float(np.isfinite(value(k))))
-        found["age"].append(np.log1p(k - before[-1]) / 3 if before and k >= begin else 0)
+        found["age"].append(np.log1p(k - before[-1]) / 3 if before else -1)
         lag = value(k - M)
         found["before"].append(scaled(lag) if np.isfinite(lag) else 0)
     known = [k for k in context if k in seen] or [at]

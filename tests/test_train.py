@@ -198,6 +198,12 @@ def test_a_loss_that_is_not_finite_says_so() -> None:
         train(task, SMALL)
 
 
+@pytest.mark.parametrize("wrong", [{"precision": "7-bit"}, {"accelerator": "abacus"}])
+def test_devices_that_are_not_there_are_refused(wrong: dict[str, str]) -> None:
+    with pytest.raises(CarouselError, match="cannot be used here"):
+        train(Regression(), TrainConfig(**{**vars(SMALL), **wrong}))
+
+
 def test_progress_tells_every_step() -> None:
     events: list[Event] = []
     train(Regression(), SMALL, seeds=2, progress=events.append)

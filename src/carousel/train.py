@@ -145,12 +145,10 @@ class _Loop:
     """One member on its way: `step` until `done`, then `finish`."""
 
     def __init__(self, task: Task, config: TrainConfig, member: int, members: int, progress: Progress | None) -> None:
-        from lightning_fabric import Fabric
-
         self.task, self.config, self.progress = task, config, progress
         self.total = config.total_steps(task.examples)
         self.member, self.members = member, members
-        self.fabric = Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)  # type: ignore[arg-type]
+        self.fabric = _fabric(config)
         self.rng = np.random.default_rng([config.seed + member, 0xCA])
         plain = task.model()
         optimizer = torch.optim.AdamW(_groups(task, plain, config), lr=config.learning_rate)
@@ -274,6 +272,18 @@ class _Loop:
         if "cuda_rng" in arrays:
             torch.cuda.set_rng_state(arrays["cuda_rng"], device)
         self.clock = (self.at, time.monotonic())
+
+
+def _fabric(config: TrainConfig) -> Any:
+    """Lightning Fabric for one device; CarouselError for an accelerator or a precision that it does not have."""
+    from lightning_fabric import Fabric
+
+    try:
+        return Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)  # type: ignore[arg-type]
+    except (ValueError, RuntimeError) as error:
+        raise CarouselError(
+            f"accelerator {config.accelerator!r} with precision {config.precision!r} cannot be used here ({error})."
+        ) from None
 
 
 def _groups(task: Task, model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:

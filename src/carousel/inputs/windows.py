@@ -23,6 +23,7 @@ Singles = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 FAR = 10.0  # spreads between a window's level and the mean of all history that count as one
+NEVER = np.float32(-1)  # the age before a first observation; not 0, or such rows would be all zeros
 BOUND = np.float32(100)  # of scaled inputs: a window that was flat until now must not drown the rest
 
 
@@ -156,7 +157,7 @@ class Rows:
         both = seen[:, 1:] & seen[:, :-1]
         difference = np.zeros_like(value)
         difference[:, 1:] = np.where(both, value[:, 1:] - value[:, :-1], 0)
-        age = np.where(out[..., None], 0, self.age[context])
+        age = np.where(out[..., None], NEVER, self.age[context])
         before = [np.nan_to_num(past[:, reach - c - m : reach - m]) for m in self.config.seasons]
         value, difference, *before = (np.clip(part, -BOUND, BOUND) for part in (value, difference, *before))
         return [value, seen.astype(np.float32), age, difference, *before]
@@ -229,11 +230,11 @@ class Rows:
         return np.asarray(total / np.maximum(count, 1))
 
     def _ages(self) -> None:
-        """log(1 + steps since the target was observed) / 3; 0 before the first observation."""
+        """log(1 + steps since the target was observed) / 3; NEVER before the first observation."""
         since = self.time[:, None] - self.time[np.maximum(self.latest, 0)]
         rows = np.arange(len(self.owner))[:, None] - self.latest
         steps = since / self.config.grid.step if self.config.uneven else rows.astype(np.float64)
-        self.age = np.where(self.latest >= 0, np.log1p(np.maximum(steps, 0)) / 3, 0).astype(np.float32)
+        self.age = np.where(self.latest >= 0, np.log1p(np.maximum(steps, 0)) / 3, NEVER).astype(np.float32)
 
     def _elapsed(self) -> Singles:
         """Time since the previous row in (median) steps: [M], 1 on a grid and for the first row of a series."""
