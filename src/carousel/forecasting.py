@@ -167,8 +167,8 @@ def _samples(values: Singles) -> Floats:
 
 
 def _series_scale(rows: Rows, split: Split, seasons: tuple[int, ...]) -> Floats:
-    """Mean absolute change over the longest season within the training rows [B, K], as in MASE's denominator."""
-    m = max(seasons, default=1)
+    """Mean absolute change over the shortest season within the training rows [B, K], as in MASE's denominator."""
+    m = min(seasons, default=1)
     later = np.arange(m, len(rows.owner))
     ends = np.full(len(rows.start), -1)
     ends[rows.owner[split.last]] = split.last + rows.config.horizon
