@@ -136,5 +136,6 @@ NB_MODULE(_core, m) {
     m.def("forward", &forward);
     m.def("backward", &backward);
     m.def("reserve_width", &reserve_width);
+    m.def("lanes", [](int type) { return carousel::lanes(static_cast<carousel::Type>(type)); });
     m.def("instruction_set", &carousel::instruction_set);
 }

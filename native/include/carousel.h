@@ -96,6 +96,9 @@ struct Gradients {
 // The instruction set in use: the machine's best, or the one that CAROUSEL_ISA names.
 const char* instruction_set();
 
+// Numbers of the computed type in one of its vectors.
+int64_t lanes(Type type);
+
 // The reserve is [D, N, reserve_width()] in the computed type: float for bfloat16, else the layer's own.
 int64_t reserve_width(const Layer& layer);
 

@@ -164,7 +164,10 @@ class Forward {
         for (int64_t r = 0; r < rows; ++r) {
             T* kept = reserve_ ? reserve_.norm_x(desk_.row[r]) : nullptr;
             const T scale = normalise(z_at(0, r), walk_.capacity * z_.W, kept);
-            if (reserve_) reserve_.scale(desk_.row[r])[0] = scale;
+            if (reserve_) {
+                store(reserve_.scale(desk_.row[r]), zero<T>());
+                reserve_.scale(desk_.row[r])[0] = scale;
+            }
             for (int64_t u = 0; u < z_.U; ++u)
                 for (int64_t k = 0; k < z_.W; k += VL<T>) {
                     T* at = z_at(u, r) + k;

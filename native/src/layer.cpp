@@ -165,6 +165,8 @@ void run(const Layer& layer, const Outputs* out, const Gradients* gradients) {
 
 }  // namespace
 
+int64_t lanes(Type type) { return kernels_for(type).lanes; }
+
 int64_t reserve_width(const Layer& layer) { return kernels_for(layer.type).reserve_width(layer); }
 
 void forward(const Layer& layer, const Outputs& out) { run(layer, &out, nullptr); }

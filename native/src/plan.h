@@ -68,6 +68,7 @@ struct Kernels {
     size_t (*forward)(const Job&, void* scratch, const Worker&);
     size_t (*backward)(const Job&, void* scratch, const Worker&);
     int64_t (*reserve_width)(const Layer&);
+    int64_t lanes;
 };
 
 }  // namespace carousel

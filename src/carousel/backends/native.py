@@ -40,10 +40,29 @@ def run(spec: CellSpec, call: Call) -> Result:
     keep = torch.is_grad_enabled() and any(
         t.requires_grad for t in (x, h, c, *weights, *(() if elapsed is None else (elapsed,)))
     )
-    y, h, c, _, traced = torch.ops.carousel.lstm_layer(
-        x, *rows[:3], h, c, weights, elapsed, seed, _written(spec), keep, trace, recompute if keep else 0
-    )
+    written, recompute = _written(spec), recompute if keep else 0
+    if not _plain(x):
+        found = torch.ops.carousel.lstm_layer(
+            x, *rows[:3], h, c, weights, elapsed, seed, written, keep, trace, recompute
+        )
+    elif keep:
+        apply: Any = _Layer.apply
+        found = apply(x, *rows[:3], h, c, elapsed, seed, written, trace, recompute, *weights)
+    else:
+        found = _forward(x, *rows[:3], h, c, weights, elapsed, seed, written, False, trace, 0)
+    y, h, c, _, traced = found
     return Result(y, h, c, traced if trace else None)
+
+
+def _plain(x: Tensor) -> bool:
+    """Whether nobody watches: then the operators' own machinery (0.2 ms a step) is not needed."""
+    return (
+        not torch.compiler.is_compiling()
+        and type(x) in (Tensor, torch.nn.Parameter)
+        and not torch.is_autocast_enabled("cpu")
+        and torch._C._len_torch_dispatch_stack() == 0
+        and torch._C._functorch.peek_interpreter_stack() is None
+    )
 
 
 _WRITTEN: dict[CellSpec, str] = {}
@@ -63,10 +82,10 @@ def _read(spec: str) -> CellSpec:
 
 
 @lru_cache(maxsize=256)
-def _plan(spec: str, dtype: torch.dtype, sizes: tuple[int, int, int, int]) -> tuple[_core.Plan, int]:
-    """What stays from call to call, and the width of a row of the reserve; sizes are I, H, P, D."""
+def _plan(spec: str, dtype: torch.dtype, sizes: tuple[int, int, int, int]) -> _core.Plan:
+    """What stays from call to call; sizes are I, H, P, D."""
     cell = _read(spec)
-    plan = _core.Plan(
+    return _core.Plan(
         _TYPES[dtype],
         cell.bias,
         cell.peephole,
@@ -80,7 +99,14 @@ def _plan(spec: str, dtype: torch.dtype, sizes: tuple[int, int, int, int]) -> tu
         float(cell.zoneout_h),
         *sizes,
     )
-    return plan, _core.reserve_width(plan)
+
+
+def _reserve_width(spec: str, dtype: torch.dtype, hidden: int) -> int:
+    """As the core's reserve_width says, but for symbolic sizes too; a test holds both together."""
+    cell, lanes = _read(spec), int(_core.lanes(_TYPES[dtype]))
+    units = (hidden + lanes - 1) // lanes * lanes
+    gates = len(cell.gates) * units
+    return gates + units + (2 * gates + lanes if cell.layer_norm else 0)
 
 
 def _sizes(x: Tensor, h: Tensor, c: Tensor) -> tuple[int, int, int, int]:
@@ -120,7 +146,7 @@ def _forward(
     trace: bool,
     recompute: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    plan, _ = _plan(spec, x.dtype, _sizes(x, h, c))
+    plan = _plan(spec, x.dtype, _sizes(x, h, c))
     dims, addresses, used, held = _inputs(x, (first, ahead, lengths), h, c, weights, elapsed)
     out = _outputs(x, first, ahead, lengths, h, c, weights, elapsed, seed, spec, keep, trace, recompute)
     _core.forward(
@@ -153,7 +179,7 @@ def _outputs(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Empty y, h, c, reserve and trace: what the operator returns, as far as shapes go."""
     n, d, hidden = x.shape[0], h.shape[0], c.shape[-1]
-    width = _plan(spec, x.dtype, _sizes(x, h, c))[1]
+    width = _reserve_width(spec, x.dtype, hidden) if keep else 0
     return (
         x.new_empty((n, d * h.shape[-1])),
         h.new_empty(h.shape),
@@ -161,6 +187,36 @@ def _outputs(
         x.new_empty((d, n, width) if keep else (0,), dtype=_COMPUTED[x.dtype]),
         x.new_empty((5, d, n, hidden) if trace else (0,)),
     )
+
+
+class _Layer(torch.autograd.Function):
+    """`lstm_layer` without the operator's machinery around it; the derivative is the same."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        first: Tensor,
+        ahead: Tensor,
+        lengths: Tensor,
+        h: Tensor,
+        c: Tensor,
+        elapsed: Tensor | None,
+        seed: Tensor | None,
+        spec: str,
+        trace: bool,
+        recompute: int,
+        *weights: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        inputs = (x, first, ahead, lengths, h, c, list(weights), elapsed, seed, spec, True, trace, recompute)
+        found = _forward(*inputs)
+        _setup(ctx, inputs, found)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *of: Tensor | None) -> tuple[Any, ...]:
+        x, *rows, h, c, weights, elapsed, seed, _, _, _, _ = _vjp(ctx, *of)
+        return (x, *rows, h, c, elapsed, seed, None, None, None, *weights)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -172,37 +228,20 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> Non
     ctx.spec, ctx.recompute = spec, recompute
 
 
-def _vjp(ctx: Any, of_y: Tensor | None, of_h: Tensor | None, of_c: Tensor | None, *_: None) -> tuple[Any, ...]:
+def _vjp(ctx: Any, *of: Tensor | None) -> tuple[Any, ...]:
+    of_y, of_h, of_c, _, _ = of
     x, first, ahead, lengths, h, c, elapsed, seed, y, reserve, *weights = ctx.saved_tensors
-    found = torch.ops.carousel.lstm_layer_backward(
+    backward = torch.ops.carousel.lstm_layer_backward if torch.is_grad_enabled() or not _plain(x) else _backward
+    of_x, of_h0, of_c0, *rest = backward(
         torch.zeros_like(y) if of_y is None else of_y,
         torch.zeros_like(h) if of_h is None else of_h,
         torch.zeros_like(c) if of_c is None else of_c,
-        x,
-        first,
-        ahead,
-        lengths,
-        h,
-        c,
-        weights,
-        elapsed,
-        seed,
-        y,
-        reserve,
-        ctx.spec,
-        ctx.recompute,
+        *(x, first, ahead, lengths, h, c, weights, elapsed, seed, y, reserve, ctx.spec, ctx.recompute),
         ctx.needs_input_grad[0],
     )
-    of_x, of_h0, of_c0, *rest = found
     of_weights, of_elapsed = rest[: len(weights)], rest[len(weights) :]
     return (
-        of_x if ctx.needs_input_grad[0] else None,
-        None,
-        None,
-        None,
-        of_h0,
-        of_c0,
-        of_weights,
+        *(of_x if ctx.needs_input_grad[0] else None, None, None, None, of_h0, of_c0, of_weights),
         of_elapsed[0] if of_elapsed else None,
         *[None] * 5,
     )
@@ -227,7 +266,7 @@ def _backward(
     recompute: int,
     of_x: bool,
 ) -> list[Tensor]:
-    plan, _ = _plan(spec, x.dtype, _sizes(x, h, c))
+    plan = _plan(spec, x.dtype, _sizes(x, h, c))
     dims, addresses, used, held = _inputs(x, (first, ahead, lengths), h, c, weights, elapsed)
     of_y = of_y if of_y.stride(-1) == 1 else of_y.contiguous()
     of_h, of_c = of_h.contiguous(), of_c.contiguous()
