@@ -148,6 +148,13 @@ def test_counts_below_one_are_refused(option, place, capsys):
     refused([*FIT, option], [f"{name} must be a whole number of at least 1, got {value}"], place, capsys)
 
 
+@pytest.mark.parametrize("name", ["step", "forecast", "q0.05"])
+def test_an_id_named_as_a_column_of_forecasts_is_refused(name, place, capsys):
+    edit(lambda t: t.rename({"shop": name}))(place)
+    arguments = [f"--id={name}" if a.startswith("--id") else a for a in FIT]
+    refused(arguments, [f"data.csv: forecasts have a column '{name}' of their own; rename"], place, capsys)
+
+
 def test_one_column_in_two_roles_is_refused(place, capsys):
     refused([*FIT, "--static=sold"], ["column 'sold' is named as target and as static"], place, capsys)
 

@@ -101,7 +101,9 @@ def test_fit_writes_a_model_and_says_what_is_next(place, call):
     assert done.status == 0
     assert done.err == ""
     assert done.out.startswith("new.safetensors: 2 series, 120 rows, fitted in ")
-    assert "Next: carousel predict new.safetensors data.csv" in done.out
+    assert done.out.endswith(
+        "Next: carousel predict new.safetensors data.csv, carousel evaluate new.safetensors LATER\n"
+    )
     assert (place / "new.safetensors").read_bytes() == model_bytes()  # the same seed, the same file
     assert not (place / "new.safetensors.checkpoint").exists()
 
@@ -127,6 +129,7 @@ def test_settings_season_context_and_until_reach_the_model(place, call):
     done = call("fit", "forecast", "data.csv", *ROLES, *QUICK, "--season=5", "--context=11", "--until=2024-02-10",
                 "--set", "cell.peephole=true", "--out=x.safetensors")  # fmt: skip
     assert done.status == 0, done.err
+    assert done.out.endswith(", carousel evaluate x.safetensors data.csv\n")
     _, document = modelfile.read(place / "x.safetensors")
     assert document["model"]["input"]["seasons"] == [5]
     assert document["model"]["input"]["context"] == 11

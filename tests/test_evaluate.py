@@ -168,7 +168,7 @@ def test_metrics_of_a_case_worked_by_hand():
     assert result.of("last value").rmse == pytest.approx(math.sqrt((9 + 25) / 2))
 
 
-def test_the_table_shows_every_baseline_also_when_one_wins():
+def test_the_table_shows_every_baseline_also_when_one_wins(capsys):
     series = make(targets=2)
     origins = rolling_origins(series, 4, windows=3)
     bad = backtest(
@@ -178,15 +178,17 @@ def test_the_table_shows_every_baseline_also_when_one_wins():
         horizon=4,
         quantiles=QUANTILES,
         season=7,
-        targets=("load", "price"),
+        targets=("load", "[/x] price"),
     )
-    assert [r.model for r in bad.rows if r.target == "price"] == [MODEL, *reversed(BASELINES)]
+    assert [r.model for r in bad.rows if r.target == "[/x] price"] == [MODEL, *reversed(BASELINES)]
     assert "load: a baseline wins" in bad.verdict()
     assert bad.markdown().count("\n") == 1 + 2 * 5
     for name in BASELINES:
         assert bad.markdown().count(name + " |") >= 2
     assert bad.to_dict()["rows"][0]["model"] == MODEL
     assert bad.table().row_count == 10
+    bad.show()  # names of columns are no markup
+    assert "[/x] price" in capsys.readouterr().out
 
 
 def test_constant_and_unseen_series_are_said_and_left_out():

@@ -163,9 +163,10 @@ def fit(
     if as_json:
         _write_json({"model": str(out), "provenance": found})
         return
+    later = data if until is not None else "LATER"  # rows that the model has not seen
     typer.echo(
         f"{out}: {found['series']:,} series, {found['rows']:,} rows, fitted in {monotonic() - started:.0f} s.\n"
-        f"Next: carousel predict {out} {data}   or   carousel evaluate {out} DATA with later rows"
+        f"Next: carousel predict {out} {data}, carousel evaluate {out} {later}"
     )
 
 

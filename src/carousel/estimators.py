@@ -29,7 +29,7 @@ from carousel.inputs.origins import (
     split_by_time,
 )
 from carousel.inputs.seasons import infer_seasons
-from carousel.inputs.table import Series, infer_roles, read_table, write_table
+from carousel.inputs.table import Roles, Series, infer_roles, read_table, write_table
 from carousel.inputs.windows import Rows
 from carousel.model import members_from
 from carousel.train import Progress, TrainConfig
@@ -149,6 +149,7 @@ class Forecaster:
             known=_names(self.known),
             source=source,
         )
+        self._refuse_taken_names(roles, source)
         series = read_table(frame, roles, source=source, valid=valid)
         h, share = self.horizon, self.config.holdout
         series = long_enough(series, h, holdout=valid is None and share > 0, skip_short=skip_short)
@@ -249,6 +250,13 @@ class Forecaster:
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
                 raise CarouselError(f"{name} must be a whole number of at least 1, got {value!r}; give a larger one.")
             setattr(self, name, int(value))
+
+    def _refuse_taken_names(self, roles: Roles, source: str) -> None:
+        """Forecasts have columns of their own beside those of id and time."""
+        taken = ["step", "target", "forecast", *(f"q{q:g}" for q in self.quantiles)]
+        for name in (roles.id, roles.time):
+            if name in taken:
+                raise DataError(f"{source}: forecasts have a column {name!r} of their own; rename the one in the data.")
 
     def _configure(self, series: Series, split: Split, seasons: tuple[int, ...], context: int) -> ModelConfig:
         """The model's config, its input fitted on the rows that `split` trains on."""

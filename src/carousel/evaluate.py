@@ -100,6 +100,7 @@ class Evaluation:
     def table(self) -> Table:
         """The table for a terminal."""
         from rich import box
+        from rich.markup import escape
         from rich.table import Table
 
         head, body = self._cells()
@@ -108,7 +109,7 @@ class Evaluation:
         for n, name in enumerate(head):
             made.add_column(name, justify="right" if n else "left", no_wrap=True)
         for row in body:
-            made.add_row(*(f"[bold]{text}[/bold]" if best else text for text, best in row))
+            made.add_row(*(f"[bold]{text}[/bold]" if best else escape(text) for text, best in row))
         return made
 
     def show(self) -> None:
