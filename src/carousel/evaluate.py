@@ -72,8 +72,8 @@ class Evaluation:
         raise KeyError((model, target))
 
     def verdict(self) -> str:
-        """One honest sentence a target: who has the lowest MASE, and by how much."""
-        return " ".join(self._verdict(target) for target in dict.fromkeys(row.target for row in self.rows))
+        """One honest sentence and line a target: who has the lowest MASE, and by how much."""
+        return "\n".join(self._verdict(target) for target in dict.fromkeys(row.target for row in self.rows))
 
     def _verdict(self, target: str) -> str:
         rows = [row for row in self.rows if row.target == target]
@@ -106,9 +106,12 @@ class Evaluation:
         head, body = self._cells()
         title = f"{self.origins:,} forecasts of {self.horizon} steps, {self.series:,} series, season {self.season}"
         made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-        for n, name in enumerate(head):
-            made.add_column(name, justify="right" if n else "left", no_wrap=True)
-        for row in body:
+        for name in head:
+            made.add_column(name, justify="left" if name in ("target", "model") else "right", no_wrap=True)
+        methods = len(self.rows) // len({row.target for row in self.rows})
+        for n, row in enumerate(body):
+            if n and n % methods == 0:
+                made.add_section()
             made.add_row(*(f"[bold]{text}[/bold]" if best else escape(text) for text, best in row))
         return made
 
