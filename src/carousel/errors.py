@@ -25,6 +25,4 @@ class MissingExtra(CarouselError):
     """An optional dependency is not installed; the extra that brings it is named."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(
-            f"{purpose} needs {package}, which is not installed: pip install 'carousel-lstm[{extra}]'."
-        )
+        super().__init__(f"{purpose} needs {package}, which is not installed: pip install 'carousel-lstm[{extra}]'.")
