@@ -52,6 +52,7 @@ struct Call {
         layer.sizes.sequences = dims.at(1);
         layer.sizes.steps = dims.at(2);
         layer.x_stride = dims.at(3);
+        layer.recompute = dims.at(4);
         layer.x = pointer(in.at(0));
         layer.rows = {static_cast<const int64_t*>(pointer(in.at(1))), static_cast<const int64_t*>(pointer(in.at(2))),
                       static_cast<const int64_t*>(pointer(in.at(3)))};

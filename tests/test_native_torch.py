@@ -88,7 +88,8 @@ def test_the_width_of_the_reserve(spec: CellSpec, dtype: torch.dtype) -> None:
     for hidden in (1, 16, 33):
         written = native._written(spec)
         plan = native._plan(written, dtype, (3, hidden, spec.output_size(hidden), 1))
-        assert native._reserve_width(written, dtype, hidden) == native._core.reserve_width(plan)
+        shape = native._reserve_shape(written, dtype, 7, 5, (2, hidden, 1, 1), 0)
+        assert shape == (1, 7, native._core.reserve_width(plan))
 
 
 def test_compiles_without_a_graph_break() -> None:

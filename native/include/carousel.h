@@ -67,13 +67,14 @@ struct Layer {
     bool training = false;             // draw masks from seed + d; otherwise zoneout in expectation
     uint64_t seed = 0;
     int threads = 1;
+    int64_t recompute = 0;  // 0, or: keep only c of every so many steps, and work the gates out again in backward
 };
 
 struct Outputs {
     void* y = nullptr;        // [N, D*P]
     void* h = nullptr;        // [D, B, P]
     void* c = nullptr;        // [D, B, H]
-    void* reserve = nullptr;  // [D, N, reserve_width()] what backward needs; null in inference
+    void* reserve = nullptr;  // what backward needs, see reserve_width(); null in inference
     void* trace = nullptr;    // [5, D, N, H]: activated i, f, g, o and the carried c; null unless wanted
 };
 
@@ -99,7 +100,8 @@ const char* instruction_set();
 // Numbers of the computed type in one of its vectors.
 int64_t lanes(Type type);
 
-// The reserve is [D, N, reserve_width()] in the computed type: float for bfloat16, else the layer's own.
+// The reserve is [D, N, reserve_width()] in the computed type: float for bfloat16, else the layer's own. With
+// `recompute` it is [D, ceil(T / recompute), B, H rounded up to whole vectors].
 int64_t reserve_width(const Layer& layer);
 
 // Throws std::invalid_argument where `rows` does not say N distinct rows or the sizes contradict the spec.

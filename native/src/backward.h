@@ -49,6 +49,7 @@ struct Back {
 
 template <class T, class S>
 struct BackDesk {
+    int64_t* slot = nullptr;                                // [capacity] place in the reserve
     int64_t* row = nullptr;                                 // [capacity]
     const S **x = nullptr, **h = nullptr;                   // [capacity] the row of x, and h before the step
     const T** c = nullptr;                                  // [capacity] c before the step
@@ -59,6 +60,7 @@ struct BackDesk {
         const int64_t Hp = padded<T>(layer.sizes.hidden);
         BackDesk d;
         d.row = carver.take<int64_t>(capacity);
+        d.slot = carver.take<int64_t>(capacity);
         d.x = carver.take<const S*>(capacity);
         d.h = carver.take<const S*>(capacity);
         d.c = carver.take<const T*>(capacity);
@@ -91,6 +93,7 @@ class Backward {
           d_(part.direction),
           seed_(layer.seed + static_cast<uint64_t>(part.direction)),
           reserve_(Reserve<T>::of(layer, gradients.reserve, part.direction)),
+          checkpoints_(Checkpoints<T>::of(layer, gradients.reserve, part.direction)),
           units_(z_.U, team.index, team.count),
           columns_(blocks_of<T>(z_.P), team.index, team.count),
           inputs_(blocks_of<T>(z_.I), team.index, team.count),
@@ -99,8 +102,29 @@ class Backward {
     void run() {
         begin();
         sync();
-        for (int64_t end = part_.steps; end > 0;) {
-            const int64_t first = chunk_first(end);
+        pass_over(0, part_.steps);
+        finish();
+    }
+
+    // Segment by segment, each after its gates have been worked out again into `reserve`.
+    void run(Forward<S, COUPLED>& forward, const Reserve<T>& reserve) {
+        reserve_ = reserve;
+        begin();
+        sync();
+        const int64_t every = layer_.recompute;
+        for (int64_t s = (part_.steps + every - 1) / every * every; (s -= every) >= 0;) {
+            const int64_t end = s + every < part_.steps ? s + every : part_.steps;
+            forward.replay(s, end, reserve, static_cast<const S*>(to_.y), checkpoints_);
+            segment_ = s;
+            pass_over(s, end);
+        }
+        finish();
+    }
+
+  private:
+    void pass_over(int64_t from, int64_t end) {
+        while (end > from) {
+            const int64_t first = chunk_first(end, from);
             prepare(first, end);
             int64_t base = rows_;
             for (int64_t s = end; s-- > first;) step(s, base -= part_.active[s]);
@@ -108,17 +132,15 @@ class Backward {
             sync();
             end = first;
         }
-        finish();
     }
 
-  private:
     void sync() const {
         if (team_.count > 1) team_.barrier->wait();
     }
 
-    int64_t chunk_first(int64_t end) const {
+    int64_t chunk_first(int64_t end, int64_t from) const {
         int64_t first = end - 1, rows = part_.active[first];
-        while (first > 0 && rows + part_.active[first - 1] <= back_.capacity) rows += part_.active[--first];
+        while (first > from && rows + part_.active[first - 1] <= back_.capacity) rows += part_.active[--first];
         return first;
     }
 
@@ -147,10 +169,13 @@ class Backward {
     // Where the rows of the steps [s, end) lie, and the states before them.
     void prepare(int64_t s, int64_t end) {
         rows_ = 0;
-        for (; s < end; ++s)
+        int64_t visited = 0;  // since the segment began
+        for (int64_t t = segment_; t < s && segment_ >= 0; ++t) visited += part_.active[t];
+        for (; s < end; ++s) {
             for (int64_t p = 0; p < part_.active[s]; ++p, ++rows_) {
                 const int64_t row = row_of(layer_, part_, p, s);
                 desk_.row[rows_] = row;
+                desk_.slot[rows_] = segment_ >= 0 ? visited + p : row;
                 desk_.x[rows_] = static_cast<const S*>(layer_.x) + row * layer_.x_stride;
                 if (s == 0) {
                     desk_.h[rows_] = state(layer_.h0, p, z_.P);
@@ -158,7 +183,10 @@ class Backward {
                 } else {
                     const int64_t before = row_of(layer_, part_, p, s - 1);
                     desk_.h[rows_] = static_cast<const S*>(to_.y) + before * z_.D * z_.P + d_ * z_.P;
-                    desk_.c[rows_] = reserve_.c(before);
+                    if (s == segment_)
+                        desk_.c[rows_] = checkpoints_.c(s, part_.sequence[p]);
+                    else
+                        desk_.c[rows_] = reserve_.c(segment_ >= 0 ? visited - part_.active[s - 1] + p : before);
                 }
                 if (!back_.factor) continue;
                 T* masked = back_.masked + rows_ * z_.Pp;
@@ -168,6 +196,8 @@ class Backward {
                     store(masked + k, load_wide(desk_.h[rows_] + k, z_.P - k) * load(back_.factor + p * z_.Pp + k));
                 }
             }
+            visited += part_.active[s];
+        }
         if (back_.factor) sync();
     }
 
@@ -238,7 +268,7 @@ class Backward {
     Saved saved(int64_t u, int64_t at) const {
         const int64_t row = desk_.row[at];
         Saved v;
-        for (int g = 0; g < Cell::gates; ++g) v.gate[g] = load(reserve_.gates(row) + u * z_.W + g * VL<T>);
+        for (int g = 0; g < Cell::gates; ++g) v.gate[g] = load(reserve_.gates(desk_.slot[at]) + u * z_.W + g * VL<T>);
         v.before = load(desk_.c[at] + u * VL<T>);
         v.fade = all(T(1));
         v.gap = 0;
@@ -314,7 +344,7 @@ class Backward {
     }
 
     void normed_row(int64_t p, int64_t s, int64_t at) {
-        const int64_t row = desk_.row[at], apart = back_.capacity * z_.W;
+        const int64_t apart = back_.capacity * z_.W;
         const V one = all(T(1));
         for (int64_t u = 0; u < z_.U; ++u) store(desk_.norm_c + u * VL<T>, saved(u, at).c);
         const Statistics<T> n = statistics(desk_.norm_c, VL<T>, z_.U, 1, z_.H);
@@ -322,7 +352,7 @@ class Backward {
             const int64_t k = u * VL<T>;
             const V c = (load(desk_.norm_c + k) - all(n.mean)) * all(n.scale), weight = load(packed_.norm_c + k);
             const V shown = tanh<T>(fma(c, weight, load(packed_.norm_bias_c + k)));
-            const V o = load(reserve_.gates(row) + u * z_.W + Cell::O * VL<T>), of = of_m(u, p, s, at);
+            const V o = load(reserve_.gates(desk_.slot[at]) + u * z_.W + Cell::O * VL<T>), of = of_m(u, p, s, at);
             if (spec_.projection) store(back_.m + at * z_.Hp + k, o * shown);
             const V of_shown = of * o * (one - shown * shown);
             store(sums_.norm_c + k, fma(of_shown, c, load(sums_.norm_c + k)));
@@ -333,7 +363,7 @@ class Backward {
         }
         normalise_backward(desk_.of_c, desk_.norm_c, VL<T>, VL<T>, n.scale, z_.U, 1, z_.H);
         T *x = back_.x_z + at * z_.W, *h = back_.h_z + at * z_.W;
-        const T *norm_x = reserve_.norm_x(row), *norm_h = reserve_.norm_h(row);
+        const T *norm_x = reserve_.norm_x(desk_.slot[at]), *norm_h = reserve_.norm_h(desk_.slot[at]);
         V gap = zero<T>();
         for (int64_t u = 0; u < z_.U; ++u) {
             Totals total;
@@ -348,8 +378,8 @@ class Backward {
             }
             add(u, total);
         }
-        normalise_backward(x, norm_x, apart, z_.W, reserve_.scale(row)[0], z_.U, z_.G, z_.H);
-        normalise_backward(h, norm_h, apart, z_.W, reserve_.scale(row)[1], z_.U, z_.G, z_.H);
+        normalise_backward(x, norm_x, apart, z_.W, reserve_.scale(desk_.slot[at])[0], z_.U, z_.G, z_.H);
+        normalise_backward(h, norm_h, apart, z_.W, reserve_.scale(desk_.slot[at])[1], z_.U, z_.G, z_.H);
         if (spec_.decay) back_.gap[at] = sum<T>(gap);
     }
 
@@ -427,8 +457,10 @@ class Backward {
     const Spec spec_;
     const int64_t d_;
     const uint64_t seed_;
-    const Reserve<T> reserve_;
+    Reserve<T> reserve_;
+    const Checkpoints<T> checkpoints_;
     const Share units_, columns_, inputs_, sequences_;
+    int64_t segment_ = -1;  // the first step of the segment being worked on; -1 without recompute
     int64_t rows_ = 0;
     bool started_ = false;
 };

@@ -44,6 +44,7 @@ struct Walk {
 template <class T, class S>
 struct Desk {
     int64_t* row = nullptr;                       // [capacity] the chunk's rows, step by step
+    int64_t* slot = nullptr;                      // [capacity] and their places in the reserve
     const S** x = nullptr;                        // [capacity]
     const T** h[2] = {};                          // [count] rows of Walk::masked
     RowKey *keep_c = nullptr, *keep_h = nullptr;  // [count]
@@ -52,6 +53,7 @@ struct Desk {
     static Desk carve(Carver& carver, const Layer& layer, int64_t count, int64_t capacity) {
         Desk d;
         d.row = carver.take<int64_t>(capacity);
+        d.slot = carver.take<int64_t>(capacity);
         d.x = carver.take<const S*>(capacity);
         for (auto& h : d.h) h = carver.take<const T*>(count);
         d.keep_c = carver.take<RowKey>(count);
@@ -92,20 +94,24 @@ class Forward {
           units_(z_.U, team.index, team.count),
           columns_(blocks_of<T>(z_.P), team.index, team.count),
           sequences_(part.count, team.index, team.count),
-          reserve_(Reserve<T>::of(layer, out.reserve, d_)) {}
+          reserve_(Reserve<T>::of(layer, out.reserve, d_)),
+          checkpoints_(Checkpoints<T>::of(layer, out.reserve, d_)) {}
 
     void run() {
-        begin();
-        sync();
-        for (int64_t s = 0; s < part_.steps;) {
-            const int64_t end = chunk_end(part_, s, walk_.capacity);
-            inputs(s, end);
-            for (int64_t base = 0; s < end; base += part_.active[s++]) {
-                step(s, base);
-                sync();
-            }
-        }
+        begin(0);
+        walk(0, part_.steps);
         finish();
+    }
+
+    // The steps [s, end) once more, from the checkpoint and forward's y, for their gates: the k-th row that it visits
+    // fills the k-th row of `reserve`.
+    void replay(int64_t s, int64_t end, const Reserve<T>& reserve, const S* y, const Checkpoints<T>& checkpoints) {
+        reserve_ = reserve;
+        past_ = y;
+        checkpoints_ = checkpoints;
+        slots_ = 0;
+        begin(s);
+        walk(s, end);
     }
 
   private:
@@ -113,24 +119,49 @@ class Forward {
         if (team_.count > 1) team_.barrier->wait();
     }
 
-    void begin() {
+    void walk(int64_t s, int64_t last) {
+        sync();
+        while (s < last) {
+            int64_t end = chunk_end(part_, s, walk_.capacity);
+            if (end > last) end = last;
+            inputs(s, end);
+            for (int64_t base = 0; s < end; base += part_.active[s++]) {
+                if (!past_ && checkpoints_.at(s)) checkpoint(s);
+                step(s, base);
+                sync();
+            }
+        }
+    }
+
+    void checkpoint(int64_t s) const {
+        for (int64_t p = 0; p < part_.active[s]; ++p)
+            for (int64_t k = units_.first * VL<T>; k < units_.last * VL<T>; k += VL<T>)
+                store(checkpoints_.c(s, part_.sequence[p]) + k, load(walk_.c + p * z_.Hp + k));
+    }
+
+    // The state before step s.
+    void begin(int64_t s) {
         for (int64_t p = 0; p < part_.count; ++p)
             for (int k = 0; k < 2; ++k) desk_.h[k][p] = walk_.masked[k] + p * z_.Pp;
         for (int64_t p = sequences_.first; p < sequences_.last; ++p) {
+            if (s > 0 && p >= part_.active[s]) continue;
             const int64_t at = d_ * z_.B + part_.sequence[p];
-            const S* h0 = static_cast<const S*>(layer_.h0) + at * z_.P;
+            const S* h0 = s ? past_ + row_of(layer_, part_, p, s - 1) * z_.D * z_.P + d_ * z_.P
+                            : static_cast<const S*>(layer_.h0) + at * z_.P;
             const S* c0 = static_cast<const S*>(layer_.c0) + at * z_.H;
             const RowKey key = row_key(seed_, stream_recurrent_dropout, part_.sequence[p], 0);
             for (int64_t k = 0; k < z_.Pp; k += VL<T>) {
                 const V h = k < z_.P ? load_wide(h0 + k, z_.P - k) : zero<T>();
-                store(walk_.h[0] + p * z_.Pp + k, h);
+                store(walk_.h[s & 1] + p * z_.Pp + k, h);
                 if (!walk_.factor) continue;
                 const V hit = hits<T>(threshold(spec_.recurrent_dropout), key, k);
                 const V factor = (all(T(1)) - hit) / all(T(1 - spec_.recurrent_dropout));
                 store(walk_.factor + p * z_.Pp + k, factor);
-                store(walk_.masked[0] + p * z_.Pp + k, h * factor);
+                store(walk_.masked[s & 1] + p * z_.Pp + k, h * factor);
             }
-            for (int64_t k = 0; k < z_.Hp; k += VL<T>) store(walk_.c + p * z_.Hp + k, load_wide(c0 + k, z_.H - k));
+            for (int64_t k = 0; k < z_.Hp; k += VL<T>)
+                store(walk_.c + p * z_.Hp + k,
+                      s ? load(checkpoints_.c(s, part_.sequence[p]) + k) : load_wide(c0 + k, z_.H - k));
         }
     }
 
@@ -153,6 +184,7 @@ class Forward {
         for (; s < end; ++s)
             for (int64_t p = 0; p < part_.active[s]; ++p, ++rows) {
                 desk_.row[rows] = row_of(layer_, part_, p, s);
+                desk_.slot[rows] = past_ ? slots_++ : desk_.row[rows];
                 desk_.x[rows] = static_cast<const S*>(layer_.x) + desk_.row[rows] * layer_.x_stride;
             }
         const Panels<T> right{packed_.x + units_.first * z_.I * z_.W, units_.last - units_.first, z_.I * z_.W, z_.W};
@@ -162,11 +194,11 @@ class Forward {
         product<T, Cell::gates>(PointerRows<T, S>{desk_.x, z_.I}, rows, right, from, to, Nothing{});
         if (!norm) return;
         for (int64_t r = 0; r < rows; ++r) {
-            T* kept = reserve_ ? reserve_.norm_x(desk_.row[r]) : nullptr;
+            T* kept = reserve_ ? reserve_.norm_x(desk_.slot[r]) : nullptr;
             const T scale = normalise(z_at(0, r), walk_.capacity * z_.W, kept);
             if (reserve_) {
-                store(reserve_.scale(desk_.row[r]), zero<T>());
-                reserve_.scale(desk_.row[r])[0] = scale;
+                store(reserve_.scale(desk_.slot[r]), zero<T>());
+                reserve_.scale(desk_.slot[r])[0] = scale;
             }
             for (int64_t u = 0; u < z_.U; ++u)
                 for (int64_t k = 0; k < z_.W; k += VL<T>) {
@@ -251,7 +283,8 @@ class Forward {
     }
 
     // From open gates to the new cell state, which is stored; closes the output gate.
-    V advance(int64_t u, int64_t p, int64_t row, V (&gate)[Cell::gates], const typename Cell::Peephole& peephole) {
+    V advance(int64_t u, int64_t p, int64_t at, V (&gate)[Cell::gates], const typename Cell::Peephole& peephole) {
+        const int64_t row = desk_.row[at], slot = desk_.slot[at];
         const V old = faded(u, p, row), c = Cell::cell(gate, old, clip_);
         if (spec_.peephole) gate[Cell::O] = Cell::close(gate[Cell::O], c, peephole);
         V carried = c;
@@ -261,9 +294,9 @@ class Forward {
         }
         store(walk_.c + p * z_.Hp + u * VL<T>, carried);
         if (reserve_) {
-            T* gates = reserve_.gates(row) + u * z_.W;
+            T* gates = reserve_.gates(slot) + u * z_.W;
             for (int g = 0; g < Cell::gates; ++g) store(gates + g * VL<T>, gate[g]);
-            store(reserve_.c(row) + u * VL<T>, carried);
+            store(reserve_.c(slot) + u * VL<T>, carried);
         }
         if (out_.trace) trace(u, row, gate, carried);
         return c;
@@ -290,7 +323,7 @@ class Forward {
             const int64_t p = p0 + r, row = desk_.row[base + p];
             V gate[Cell::gates];
             for (int g = 0; g < Cell::gates; ++g) gate[g] = load(z + r * z_.W + g * VL<T>);
-            const V c = advance(u, p, row, gate, peephole);
+            const V c = advance(u, p, base + p, gate, peephole);
             deliver(u, p, row, gate[Cell::O] * tanh<T>(c));
         }
     }
@@ -306,8 +339,8 @@ class Forward {
     void normed_row(int64_t p, int64_t at) {
         const int64_t row = desk_.row[at], apart = part_.count * z_.W;
         T* r = walk_.r + p * z_.W;
-        const T scale = normalise(r, apart, reserve_ ? reserve_.norm_h(row) : nullptr);
-        if (reserve_) reserve_.scale(row)[1] = scale;
+        const T scale = normalise(r, apart, reserve_ ? reserve_.norm_h(desk_.slot[at]) : nullptr);
+        if (reserve_) reserve_.scale(desk_.slot[at])[1] = scale;
         for (int64_t u = 0; u < z_.U; ++u) {
             V gate[Cell::gates];
             for (int g = 0; g < Cell::gates; ++g)
@@ -315,7 +348,7 @@ class Forward {
                               load(z_at(u, at) + g * VL<T>));
             const typename Cell::Peephole peephole = this->peephole(u);
             open(u, p, row, gate, peephole);
-            store(desk_.exposed + u * VL<T>, advance(u, p, row, gate, peephole));
+            store(desk_.exposed + u * VL<T>, advance(u, p, at, gate, peephole));
             store(desk_.o + u * VL<T>, gate[Cell::O]);
         }
         const Statistics<T> n = statistics(desk_.exposed, VL<T>, z_.U, 1, z_.H);
@@ -333,9 +366,12 @@ class Forward {
             const V keep = kept<T>(layer_.training, spec_.zoneout_h, desk_.keep_h[p], k);
             h = fma(keep, load(walk_.h[now_] + p * z_.Pp + k), (all(T(1)) - keep) * h);
         }
-        S* y = static_cast<S*>(out_.y) + row * z_.D * z_.P + d_ * z_.P + k;
-        store_narrow(y, h, z_.P - k);
-        if constexpr (sizeof(S) < sizeof(T)) h = load_wide(y, z_.P - k);
+        if constexpr (sizeof(S) < sizeof(T)) {  // what the next step sees is what y holds
+            S rounded[VL<T>];
+            store_narrow(rounded, h, VL<T>);
+            h = load_wide(rounded, VL<T>);
+        }
+        if (out_.y) store_narrow(static_cast<S*>(out_.y) + row * z_.D * z_.P + d_ * z_.P + k, h, z_.P - k);
         store(walk_.h[1 - now_] + p * z_.Pp + k, h);
         if (walk_.factor) store(walk_.masked[1 - now_] + p * z_.Pp + k, h * load(walk_.factor + p * z_.Pp + k));
     }
@@ -353,7 +389,10 @@ class Forward {
     const uint64_t seed_;
     const T clip_;
     const Share units_, columns_, sequences_;
-    const Reserve<T> reserve_;
+    Reserve<T> reserve_;
+    Checkpoints<T> checkpoints_;
+    const S* past_ = nullptr;  // y of an earlier run, when this one is a replay
+    int64_t slots_ = 0;
     int64_t now_ = 0;
 };
 

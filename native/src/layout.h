@@ -46,6 +46,7 @@ struct Reserve {
     static Reserve of(const Layer& layer, const void* memory, int64_t direction) {
         const Shape z = shape_of<T>(layer);
         Reserve r;
+        if (layer.recompute && memory) return r;
         r.gates_width = z.U * z.W;
         r.c_width = z.Hp;
         r.width = z.U * z.W + z.Hp + (layer.spec.layer_norm ? 2 * z.U * z.W + VL<T> : 0);
@@ -59,6 +60,24 @@ struct Reserve {
     T* norm_x(int64_t row) const { return c(row) + c_width; }
     T* norm_h(int64_t row) const { return norm_x(row) + gates_width; }
     T* scale(int64_t row) const { return norm_h(row) + gates_width; }
+};
+
+// What forward leaves instead with `recompute`: c before each segment but the first, [D, segments, B, Hp].
+template <class T>
+struct Checkpoints {
+    T* data = nullptr;
+    int64_t every = 0, B = 0, Hp = 0;
+
+    static Checkpoints of(const Layer& layer, const void* memory, int64_t direction) {
+        const Shape z = shape_of<T>(layer);
+        if (!memory || !layer.recompute) return {};
+        const int64_t segments = (z.T + layer.recompute - 1) / layer.recompute;
+        return {static_cast<T*>(const_cast<void*>(memory)) + direction * segments * z.B * z.Hp, layer.recompute, z.B,
+                z.Hp};
+    }
+
+    bool at(int64_t s) const { return data && s > 0 && s % every == 0; }
+    T* c(int64_t s, int64_t sequence) const { return data + (s / every * B + sequence) * Hp; }
 };
 
 template <class T>

@@ -20,8 +20,6 @@ from carousel.backends import Call, Result, Rows, load
 from carousel.cell import CellSpec
 from carousel.errors import NotSupported
 
-LACKS = {"recompute": "it does not recompute yet"}
-
 _TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
 _COMPUTED = {torch.float32: torch.float32, torch.float64: torch.float64, torch.bfloat16: torch.float32}
 
@@ -101,12 +99,17 @@ def _plan(spec: str, dtype: torch.dtype, sizes: tuple[int, int, int, int]) -> _c
     )
 
 
-def _reserve_width(spec: str, dtype: torch.dtype, hidden: int) -> int:
-    """As the core's reserve_width says, but for symbolic sizes too; a test holds both together."""
+def _reserve_shape(
+    spec: str, dtype: torch.dtype, rows: int, steps: int, sizes: tuple[int, int, int, int], recompute: int
+) -> tuple[int, ...]:
+    """As the core's header says, but for symbolic sizes too; a test holds both together. sizes are B, H, P, D."""
+    sequences, hidden, _, directions = sizes
     cell, lanes = _read(spec), int(_core.lanes(_TYPES[dtype]))
     units = (hidden + lanes - 1) // lanes * lanes
+    if recompute:
+        return directions, (steps + recompute - 1) // recompute, sequences, units
     gates = len(cell.gates) * units
-    return gates + units + (2 * gates + lanes if cell.layer_norm else 0)
+    return directions, rows, gates + units + (2 * gates + lanes if cell.layer_norm else 0)
 
 
 def _sizes(x: Tensor, h: Tensor, c: Tensor) -> tuple[int, int, int, int]:
@@ -118,7 +121,13 @@ def _draws(seed: Tensor | None) -> tuple[bool, int]:
 
 
 def _inputs(
-    x: Tensor, rows: Sequence[Tensor], h: Tensor, c: Tensor, weights: Sequence[Tensor], elapsed: Tensor | None
+    x: Tensor,
+    rows: Sequence[Tensor],
+    h: Tensor,
+    c: Tensor,
+    weights: Sequence[Tensor],
+    elapsed: Tensor | None,
+    recompute: int,
 ) -> tuple[list[int], list[int], list[int], list[Tensor]]:
     """Dimensions, addresses of inputs and of weights; and the tensors to hold on to while these are used."""
     if x.stride(-1) != 1 and x.shape[-1] > 1:
@@ -126,7 +135,7 @@ def _inputs(
     held = [x, *(t.contiguous() for t in (*rows, h, c))]
     gaps = [] if elapsed is None else [elapsed.contiguous()]
     used = [w.contiguous() for w in weights]
-    dims = [x.shape[0], h.shape[1], rows[1].shape[0], x.stride(0)]
+    dims = [x.shape[0], h.shape[1], rows[1].shape[0], x.stride(0), recompute]
     addresses = [t.data_ptr() for t in held] + [gaps[0].data_ptr() if gaps else 0]
     return dims, addresses, [w.data_ptr() for w in used], [*held, *gaps, *used]
 
@@ -147,7 +156,7 @@ def _forward(
     recompute: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     plan = _plan(spec, x.dtype, _sizes(x, h, c))
-    dims, addresses, used, held = _inputs(x, (first, ahead, lengths), h, c, weights, elapsed)
+    dims, addresses, used, held = _inputs(x, (first, ahead, lengths), h, c, weights, elapsed, recompute)
     out = _outputs(x, first, ahead, lengths, h, c, weights, elapsed, seed, spec, keep, trace, recompute)
     _core.forward(
         plan,
@@ -179,12 +188,13 @@ def _outputs(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Empty y, h, c, reserve and trace: what the operator returns, as far as shapes go."""
     n, d, hidden = x.shape[0], h.shape[0], c.shape[-1]
-    width = _reserve_width(spec, x.dtype, hidden) if keep else 0
+    sizes = h.shape[1], hidden, h.shape[-1], d
+    kept = _reserve_shape(spec, x.dtype, n, ahead.shape[0], sizes, recompute) if keep else (0,)
     return (
         x.new_empty((n, d * h.shape[-1])),
         h.new_empty(h.shape),
         c.new_empty(c.shape),
-        x.new_empty((d, n, width) if keep else (0,), dtype=_COMPUTED[x.dtype]),
+        x.new_empty(kept, dtype=_COMPUTED[x.dtype]),
         x.new_empty((5, d, n, hidden) if trace else (0,)),
     )
 
@@ -267,7 +277,7 @@ def _backward(
     of_x: bool,
 ) -> list[Tensor]:
     plan = _plan(spec, x.dtype, _sizes(x, h, c))
-    dims, addresses, used, held = _inputs(x, (first, ahead, lengths), h, c, weights, elapsed)
+    dims, addresses, used, held = _inputs(x, (first, ahead, lengths), h, c, weights, elapsed, recompute)
     of_y = of_y if of_y.stride(-1) == 1 else of_y.contiguous()
     of_h, of_c = of_h.contiguous(), of_c.contiguous()
     d = h.shape[0]
