@@ -288,6 +288,14 @@ def test_rows_to_validate_on_may_go_on_with_the_series() -> None:
         forecaster().fit(train, valid=later.group_by("shop").head(2))
 
 
+def test_progress_tells_both_stages() -> None:
+    events: list[Event] = []
+    forecaster(seeds=2).fit(shops(), progress=events.append)
+    first = [(e.again, e.member) for e in events]
+    assert list(dict.fromkeys(first)) == [(False, 0), (False, 1), (True, 0), (True, 1)]
+    assert all(e.metric is None for e in events if e.again)
+
+
 class Stop:
     """Sends a signal at the n-th step of a training."""
 

@@ -33,17 +33,19 @@ def training() -> Iterator[Progress | None]:
         TimeRemainingColumn(),
     ]
     with Progress(*columns, console=console, transient=True) as bars:
-        shown: dict[int, TaskID] = {}
+        shown: dict[tuple[int, bool], TaskID] = {}
 
         def show(event: Event) -> None:
-            if event.member not in shown:
+            key = event.member, event.again
+            if key not in shown:
                 name = f"seed {event.member + 1}/{event.members}" if event.members > 1 else "training"
-                shown[event.member] = bars.add_task(name, total=event.total, figures="")
+                name += ", on all rows" if event.again else ""
+                shown[key] = bars.add_task(name, total=event.total, figures="")
             parts = [f"loss {event.loss:.4f}"]
             if event.metric is not None:
                 parts.append(f"validation {event.metric:.4f}")
             figures = "  ".join([*parts, f"{event.rate:.1f} steps/s"])
-            bars.update(shown[event.member], completed=event.step, figures=figures)
+            bars.update(shown[key], completed=event.step, figures=figures)
 
         yield show
 

@@ -37,6 +37,7 @@ class Event(NamedTuple):
     metric: float | None
     best: float | None
     rate: float  # steps a second
+    again: bool = False  # a second stage, on the held-out rows as well
 
 
 class Progress(Protocol):
@@ -117,7 +118,7 @@ def train(
     with torch.random.fork_rng(devices), _signals(place) as stop:
         for member in range(len(result.members), seeds):
             torch.manual_seed(config.seed + member)
-            loop = _Loop(task, config, member, seeds, progress)
+            loop = _Loop(task, config, member, seeds, progress, again=bool(stage))
             if taken and taken.state is not None:
                 loop.load_state(taken.state, taken.arrays)
                 taken = None
@@ -144,16 +145,24 @@ def _identity(config: TrainConfig, seeds: int, fingerprint: str) -> dict[str, An
 class _Loop:
     """One member on its way: `step` until `done`, then `finish`."""
 
-    def __init__(self, task: Task, config: TrainConfig, member: int, members: int, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        task: Task,
+        config: TrainConfig,
+        member: int,
+        members: int,
+        progress: Progress | None,
+        again: bool = False,
+    ) -> None:
         self.task, self.config, self.progress = task, config, progress
         self.total = config.total_steps(task.examples)
-        self.member, self.members = member, members
+        self.member, self.members, self.again = member, members, again
         self.fabric = _fabric(config)
         self.rng = np.random.default_rng([config.seed + member, 0xCA])
         plain = task.model()
         optimizer = torch.optim.AdamW(_groups(task, plain, config), lr=config.learning_rate)
         self.model, self.optimizer = self.fabric.setup(plain, optimizer)
-        self.plain: nn.Module = self.model.module
+        self.plain: nn.Module = self.model.module.train()
         self.average = {k: v.detach().clone() for k, v in self.plain.state_dict().items()}
         self.best = {k: v.clone() for k, v in self.average.items()}
         self.at, self.waited, self.stopped = 0, 0, False
@@ -175,7 +184,6 @@ class _Loop:
         return c.learning_rate * rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * phase)))
 
     def step(self) -> None:
-        self.model.train()
         rate = self.rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
@@ -208,6 +216,7 @@ class _Loop:
                     self.metric,
                     self.best_metric,
                     rate,
+                    self.again,
                 )
             )
 
@@ -225,6 +234,7 @@ class _Loop:
         self.plain.eval()
         with torch.no_grad(), _weights(self.plain, self.average):
             metric = self.task.metric(self.plain, self.fabric.device)
+        self.plain.train()
         self.metric = metric
         if metric is None or self.best_metric is None or metric < self.best_metric:
             self.best_metric, self.best_step, self.waited = metric, self.at, 0
