@@ -198,10 +198,15 @@ def test_a_loss_that_is_not_finite_says_so() -> None:
         train(task, SMALL)
 
 
-@pytest.mark.parametrize("wrong", [{"precision": "7-bit"}, {"accelerator": "abacus"}])
-def test_devices_that_are_not_there_are_refused(wrong: dict[str, str]) -> None:
-    with pytest.raises(CarouselError, match="cannot be used here"):
-        train(Regression(), TrainConfig(**{**vars(SMALL), **wrong}))
+def test_devices_that_are_not_there_are_refused() -> None:
+    with pytest.raises(CarouselError, match="accelerator 'abacus' with precision '32-true' cannot be used here"):
+        train(Regression(), TrainConfig(**{**vars(SMALL), "accelerator": "abacus"}))
+
+
+def test_mixed_precision_trains_and_keeps_whole_weights() -> None:
+    result = train(Regression(), TrainConfig(**{**vars(SMALL), "precision": "bf16-mixed"}))
+    assert all(value.dtype == torch.float32 for value in result.members[0].values())
+    assert not same(result, train(Regression(), SMALL))
 
 
 def test_progress_tells_every_step() -> None:
@@ -230,6 +235,7 @@ def test_settings_are_read_as_their_types() -> None:
         ("learning_rate=fast", "must be a number, got 'fast'"),
         ("refit=maybe", "must be true or false, got 'maybe'"),
         ("level=median", "level must be one of last, mean, got 'median'"),
+        ("precision=7-bit", "precision must be one of 32-true, bf16-mixed, 16-mixed, got '7-bit'"),
         ("steps=0", "steps must be at least 1, got 0"),
         ("dropout=1.5", r"dropout must be in \[0, 1\), got 1\.5"),
         ("cell.zoneout_c=2", "zoneout_c is a probability"),

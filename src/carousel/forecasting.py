@@ -107,7 +107,7 @@ class ForecastTask:
             x = np.concatenate([x, np.ones((len(x), 1))], 1)
             y = _samples(windows.truth - windows.base.mean(-1))
             tame = (np.abs(x) < EXTREME).all(1) & (np.nan_to_num(np.abs(y)) < EXTREME).all(1)
-            seen = np.isfinite(y) & tame[:, None]
+            seen: NDArray[np.bool_] = np.isfinite(y) & tame[:, None]
             shared = (x * (weight * tame)[:, None]).T @ x
             for k in range(h):
                 gone = np.flatnonzero(tame & ~seen[:, k])  # few, so they are taken away rather than the others summed

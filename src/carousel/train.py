@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import math
 import signal
 import threading
@@ -285,15 +286,21 @@ class _Loop:
 
 
 def _fabric(config: TrainConfig) -> Any:
-    """Lightning Fabric for one device; CarouselError for an accelerator or a precision that it does not have."""
+    """Lightning Fabric for one device; CarouselError where this machine has no such accelerator or precision."""
     from lightning_fabric import Fabric
 
+    log = logging.getLogger("lightning_fabric.utilities.rank_zero")
+    level = log.level
+    log.setLevel(logging.WARNING)  # it announces the precision that was asked for
     try:
-        return Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)  # type: ignore[arg-type]
+        return Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)
     except (ValueError, RuntimeError) as error:
+        reason = str(error).split(". ")[0]
         raise CarouselError(
-            f"accelerator {config.accelerator!r} with precision {config.precision!r} cannot be used here ({error})."
+            f"accelerator {config.accelerator!r} with precision {config.precision!r} cannot be used here: {reason}."
         ) from None
+    finally:
+        log.setLevel(level)
 
 
 def _groups(task: Task, model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:

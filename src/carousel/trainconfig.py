@@ -54,7 +54,7 @@ class TrainConfig:
     level: Literal["last", "mean"] = "mean"  # what a window's values are measured from
     seed: int = 0
     accelerator: str = "auto"
-    precision: str = "32-true"
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     checkpoint_every: int = 200  # steps
 
     def __post_init__(self) -> None:
