@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
     from carousel.train import TrainConfig
 
-__all__ = ["HELD_OUT", "HORIZON", "co2", "run"]
+__all__ = ["HELD_OUT", "HORIZON", "SEEDS", "co2", "run"]
 
 HORIZON = 52  # weeks
+SEEDS = 3  # members of the ensemble
 HELD_OUT = 260  # weeks, five years
 STRIDE = 4  # weeks from origin to origin
 SHOWN = 208  # weeks of history in the picture
@@ -47,7 +48,7 @@ def co2() -> polars.DataFrame:
 
 
 def run(out: Path, *, say: Say | None = None, config: TrainConfig | None = None) -> dict[str, Any]:
-    """Fit before the last five years, backtest over them, write `co2.safetensors`, `co2.csv` and `forecast.png`.
+    """Fit an ensemble before the last five years, backtest over them, write `co2.safetensors`, `co2.csv` and `forecast.png`.
 
     `say` gets the story, line by line. Returns the figures as plain JSON values. Raises CarouselError where the
     folder cannot be written.
@@ -61,10 +62,11 @@ def run(out: Path, *, say: Say | None = None, config: TrainConfig | None = None)
     train = frame.head(len(frame) - HELD_OUT)
     tell(
         f"Weekly CO2 at Mauna Loa, {frame['week'][0]} to {frame['week'][-1]}: {len(frame):,} weeks, "
-        f"{frame['co2'].null_count()} of them missing.\nFitting an LSTM to the weeks until {train['week'][-1]} ..."
+        f"{frame['co2'].null_count()} of them missing.\n"
+        f"Fitting {SEEDS} LSTMs to the weeks until {train['week'][-1]} ..."
     )
     started = monotonic()
-    forecaster = Forecaster(HORIZON, time="week", target="co2")
+    forecaster = Forecaster(HORIZON, time="week", target="co2", seeds=SEEDS)
     if config is not None:
         forecaster.set_params(config=config)
     with progress.training() as show:
@@ -83,9 +85,9 @@ def run(out: Path, *, say: Say | None = None, config: TrainConfig | None = None)
         f"\nWritten: {out}/co2.safetensors (the model), {out}/forecast.png (look at it), {out}/co2.csv (the data).\n"
         "Next:\n"
         f"  carousel predict {out}/co2.safetensors {out}/co2.csv           the year after the data end\n"
-        f"  carousel fit forecast {out}/co2.csv --time week --until 1996-12-28 --horizon 26 --seeds 3"
+        f"  carousel fit forecast {out}/co2.csv --time week --until 1996-12-28 --horizon 26"
         f" --out {out}/half.safetensors\n"
-        f"  carousel evaluate {out}/half.safetensors {out}/co2.csv         half a year ahead, an ensemble of three\n"
+        f"  carousel evaluate {out}/half.safetensors {out}/co2.csv         half a year ahead\n"
         "  carousel fit forecast YOUR.csv --id ... --time ... --target ... --horizon ... --out yours.safetensors"
     )
     return found.to_dict() | {"seconds": {"fit": fitted - started, "backtest": done - fitted}, "out": str(out)}
