@@ -48,7 +48,7 @@ def co2() -> polars.DataFrame:
 
 
 def run(out: Path, *, say: Say | None = None, config: TrainConfig | None = None) -> dict[str, Any]:
-    """Fit an ensemble before the last five years, backtest over them, write `co2.safetensors`, `co2.csv` and `forecast.png`.
+    """Fit an ensemble before the last five years, backtest over them, write the model, the data and a picture.
 
     `say` gets the story, line by line. Returns the figures as plain JSON values. Raises CarouselError where the
     folder cannot be written.
