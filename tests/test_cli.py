@@ -246,7 +246,7 @@ def test_bars_show_loss_metric_rate_and_member_on_a_terminal(monkeypatch):
     with progress.counting("backtest") as count:
         count(5, 8)
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
-    for part in ("seed 2/2", "3/9", "loss 0.5000", "validation 0.2500", "7.5 steps/s", "backtest", "62%"):
+    for part in ("seed 2/2", "3/9", "loss 0.5000", "valid 0.2500", "7.5/s", "backtest", "62%"):
         assert part in text
     monkeypatch.setattr("rich.console.Console", lambda **_: plain(file=screen, force_terminal=False))
     with progress.training() as show, progress.counting("backtest") as count:

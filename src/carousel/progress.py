@@ -43,8 +43,8 @@ def training() -> Iterator[Progress | None]:
                 shown[key] = bars.add_task(name, total=event.total, figures="")
             parts = [f"loss {event.loss:.4f}"]
             if event.metric is not None:
-                parts.append(f"validation {event.metric:.4f}")
-            figures = "  ".join([*parts, f"{event.rate:.1f} steps/s"])
+                parts.append(f"valid {event.metric:.4f}")
+            figures = " ".join([*parts, f"{event.rate:.1f}/s"])
             bars.update(shown[key], completed=event.step, figures=figures)
 
         yield show
