@@ -106,7 +106,7 @@ class ForecastTask:
             x = _samples(windows.linear)
             x = np.concatenate([x, np.ones((len(x), 1))], 1)
             y = _samples(windows.truth - windows.base.mean(-1))
-            tame = (np.abs(x) < EXTREME).all(1) & (np.nan_to_num(np.abs(y)) < EXTREME).all(1)
+            tame = np.asarray((np.abs(x) < EXTREME).all(1) & (np.nan_to_num(np.abs(y)) < EXTREME).all(1))
             seen: NDArray[np.bool_] = np.isfinite(y) & tame[:, None]
             shared = (x * (weight * tame)[:, None]).T @ x
             for k in range(h):

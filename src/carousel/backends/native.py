@@ -390,7 +390,7 @@ def _refuse_vmap(*_: Any) -> Any:
     )
 
 
-_LIBRARY: Any = torch.library.Library("carousel", "DEF")  # type: ignore[no-untyped-call]
+_LIBRARY: Any = torch.library.Library("carousel", "DEF")
 _ROWS = (
     "Tensor x, Tensor first, Tensor ahead, Tensor lengths, Tensor h, Tensor c, Tensor[] weights, "
     "Tensor? elapsed, Tensor? seed"

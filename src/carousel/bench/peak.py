@@ -79,4 +79,4 @@ def _status(name: str) -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_step(*sys.argv[1:3], *map(int, sys.argv[3:]))))  # noqa: T201
+    print(json.dumps(_step(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:]))))  # noqa: T201

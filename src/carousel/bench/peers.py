@@ -15,7 +15,7 @@ from carousel.ragged import Ragged
 
 Array = np.ndarray[Any, Any]
 
-__all__ = ["INFERENCE_PEERS", "Handwritten", "inference", "installed", "onnx_graph", "training"]
+__all__ = ["INFERENCE_PEERS", "inference", "installed", "onnx_graph", "training"]
 
 
 def installed(package: str) -> bool:
@@ -60,14 +60,21 @@ def _tensors(found: Any) -> list[Tensor]:
     return [y, h, c]
 
 
+def _weights(lstm: nn.LSTM) -> tuple[Array, Array, Array, Array]:
+    """W, U and both biases of a single layer."""
+    w, u, b, r = (p.detach().numpy() for p in lstm.all_weights[0])
+    return w, u, b, r
+
+
 def onnx_graph(lstm: nn.LSTM) -> bytes:
     """One unidirectional layer as an ONNX LSTM (gates i, o, f, c), dynamic in time and batch."""
     from onnx import TensorProto, helper, numpy_helper
 
+    weight_ih, weight_hh, bias_ih, bias_hh = _weights(lstm)
     i, f, g, o = (np.arange(k * lstm.hidden_size, (k + 1) * lstm.hidden_size) for k in range(4))
     order = np.concatenate([i, o, f, g])
-    w, r = lstm.weight_ih_l0.detach().numpy()[order][None], lstm.weight_hh_l0.detach().numpy()[order][None]
-    b = np.concatenate([lstm.bias_ih_l0.detach().numpy()[order], lstm.bias_hh_l0.detach().numpy()[order]])[None]
+    w, r = weight_ih[order][None], weight_hh[order][None]
+    b = np.concatenate([bias_ih[order], bias_hh[order]])[None]
     graph = helper.make_graph(
         [
             helper.make_node(
@@ -99,7 +106,8 @@ def onnxruntime(lstm: nn.LSTM, x: Tensor) -> Contender:
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
     session = ort.InferenceSession(onnx_graph(lstm), options, providers=["CPUExecutionProvider"])
-    feed, made = {"x": x.numpy()}, []
+    feed = {"x": x.numpy()}
+    made: list[Array] = []
 
     def run() -> None:
         made[:] = session.run(["y", "h", "c"], feed)
@@ -115,7 +123,8 @@ def openvino(lstm: nn.LSTM, x: Tensor) -> Contender:
     model = core.read_model(onnx_graph(lstm))
     model.reshape({"x": list(x.shape)})
     request = core.compile_model(model, "CPU", config).create_infer_request()
-    tensor, made = ov.Tensor(x.numpy()), []
+    tensor = ov.Tensor(x.numpy())
+    made: list[Array] = []
 
     def run() -> None:
         request.infer({"x": tensor})
@@ -131,88 +140,14 @@ def keras(lstm: nn.LSTM, x: Tensor) -> Contender:
     layer = k.layers.LSTM(lstm.hidden_size, return_sequences=True, return_state=True)
     batch = x.transpose(0, 1).contiguous().numpy()
     layer(batch)
-    bias = lstm.bias_ih_l0 + lstm.bias_hh_l0
-    layer.set_weights([t.detach().numpy() for t in (lstm.weight_ih_l0.T, lstm.weight_hh_l0.T, bias)])
+    weight_ih, weight_hh, bias_ih, bias_hh = _weights(lstm)
+    layer.set_weights([weight_ih.T, weight_hh.T, bias_ih + bias_hh])
     made: list[Any] = []
 
     def run() -> None:
         made[:] = [np.asarray(t) for t in layer(batch)]
 
     return Contender("keras", run, lambda: [made[0].transpose(1, 0, 2), made[1][None], made[2][None]])
-
-
-class Handwritten(nn.Module):
-    """A variant as people write it in torch: the input product of all steps at once, then a Python loop of steps.
-
-    It shares the parameters of the carousel.LSTM given (one layer, one direction, time-major input).
-    """
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-        self.spec = layer.spec
-
-    def forward(self, x: Tensor, elapsed: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        spec, w = self.spec, {n.removesuffix("_l0"): p for n, p in self.layer.named_parameters()}
-        size = self.layer.hidden_size
-        h = x.new_zeros(x.shape[1], spec.output_size(size))
-        c = x.new_zeros(x.shape[1], size)
-        bias = w["bias_ih"] + w["bias_hh"]
-        a = torch.nn.functional.linear(x, w["weight_ih"], None if spec.layer_norm else bias)
-        if spec.layer_norm:
-            a = torch.nn.functional.layer_norm(a, a.shape[-1:], w["norm_ih"]) + bias
-        fade = self._fade(w, elapsed)
-        dropped = self._dropped(h)
-        outputs = []
-        for t in range(x.shape[0]):
-            h, c = self._step(w, a[t], h, c, None if fade is None else fade[t], dropped)
-            outputs.append(h)
-        return torch.stack(outputs), (h[None], c[None])
-
-    def _fade(self, w: dict[str, Tensor], elapsed: Tensor | None) -> Tensor | None:
-        if not self.spec.decay or elapsed is None:
-            return None
-        return torch.exp(-elapsed[..., None] * torch.nn.functional.softplus(w["decay_rate"]))
-
-    def _dropped(self, h: Tensor) -> Tensor | None:
-        p = self.spec.recurrent_dropout
-        return torch.empty_like(h).bernoulli_(1 - p) / (1 - p) if p and self.training else None
-
-    def _step(
-        self,
-        w: dict[str, Tensor],
-        a: Tensor,
-        h: Tensor,
-        c: Tensor,
-        fade: Tensor | None,
-        dropped: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        spec, size, old_h = self.spec, self.layer.hidden_size, h
-        if fade is not None:
-            c = c * fade
-        r = torch.nn.functional.linear(h if dropped is None else h * dropped, w["weight_hh"])
-        if spec.layer_norm:
-            r = torch.nn.functional.layer_norm(r, r.shape[-1:], w["norm_hh"])
-        z = dict(zip(spec.gates, (a + r).split(size, -1), strict=True))
-        peep = dict(zip(spec.gates.replace("g", ""), w["weight_ch"].split(size), strict=True)) if spec.peephole else {}
-        f = torch.sigmoid(z["f"] + peep["f"] * c if peep else z["f"])
-        i = 1 - f if spec.coupled else torch.sigmoid(z["i"] + peep["i"] * c if peep else z["i"])
-        new_c = f * c + i * torch.tanh(z["g"])
-        if spec.cell_clip:
-            new_c = new_c.clamp(-spec.cell_clip, spec.cell_clip)
-        o = torch.sigmoid(z["o"] + peep["o"] * new_c if peep else z["o"])
-        seen = new_c
-        if spec.layer_norm:
-            seen = torch.nn.functional.layer_norm(new_c, (size,), w["norm_c"], w["norm_bias_c"])
-        new_h = o * torch.tanh(seen)
-        if spec.proj_size:
-            new_h = torch.nn.functional.linear(new_h, w["weight_hr"])
-        return self._zoneout(old_h, new_h, spec.zoneout_h), self._zoneout(c, new_c, spec.zoneout_c)
-
-    def _zoneout(self, old: Tensor, new: Tensor, p: float) -> Tensor:
-        if not p:
-            return new
-        return torch.where(torch.rand_like(new) < p, old, new) if self.training else p * old + (1 - p) * new
 
 
 Build = Callable[[nn.LSTM, Tensor], Contender]

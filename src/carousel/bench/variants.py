@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from carousel.bench import machine, peers
+from carousel.bench.handwritten import Handwritten
 from carousel.bench.layer import STEPS, Grid
 from carousel.bench.report import Cell, Report
 from carousel.bench.timing import Contender, alternate, geometric_mean
@@ -82,14 +83,14 @@ def _variant(
     seed = torch.randn(STEPS, batch, width).to(grid.dtype)
 
     made = [
-        _contender("by hand", _Timed(peers.Handwritten(own), elapsed), x, seed),
+        _contender("by hand", _Timed(Handwritten(own), elapsed), x, seed),
         _contender("carousel", _Timed(own, elapsed), x, seed),
         replace(peers.training("plain", plain, x, torch.randn(STEPS, batch, size).to(grid.dtype)), group="plain"),
     ]
     seconds = 0.0
     if compiled:
         torch.compiler.reset()
-        module = _Timed(peers.Handwritten(own), elapsed)
+        module = _Timed(Handwritten(own), elapsed)
         started = time.perf_counter()
         fast = _contender("torch.compile", torch.compile(module), x, seed)
         fast.run()
