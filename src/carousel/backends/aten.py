@@ -24,7 +24,7 @@ def supports(spec: CellSpec, device: torch.device, dtype: torch.dtype) -> str | 
     return None if dtype.is_floating_point else "it computes floating point numbers only"
 
 
-@torch.compiler.disable(reason="torch.compile cannot differentiate torch's LSTM kernel, nor torch.nn.LSTM")  # type: ignore[no-untyped-call, untyped-decorator]
+@torch.compiler.disable(reason="torch.compile cannot differentiate torch's LSTM kernel, nor torch.nn.LSTM")  # type: ignore[untyped-decorator]
 def run(spec: CellSpec, call: Call) -> Result:
     if spec.proj_size and call.x.device.type == "cpu":
         _spend_warning()
