@@ -18,9 +18,12 @@ struct Back {
     T* through = nullptr;  // [count, Pp] gradient through U, before the mask or what zoneout kept is applied
     T *factor = nullptr, *masked = nullptr;                 // [count, Pp], [capacity, Pp] with recurrent dropout
     T *projected = nullptr, *m = nullptr, *of_m = nullptr;  // [capacity, Pp], [capacity, Hp], [count, Hp]
+    bf16 *x_tiles = nullptr, *h_tiles = nullptr;  // [capacity + 16, U * W to whole tiles] x_z and h_z again, on AMX
+    bf16* masked_tiles = nullptr;                 // [capacity, Pp]
     int64_t capacity = 0;
 
-    static Back carve(Carver& carver, const Layer& layer, const Part& part, int64_t target, bool input_gradient) {
+    static Back carve(Carver& carver, const Layer& layer, const Part& part, int64_t target, bool input_gradient,
+                      bool amx) {
         const Shape z = shape_of<T>(layer);
         const Spec& spec = layer.spec;
         Back b;
@@ -37,6 +40,12 @@ struct Back {
         if (dropped) {
             b.factor = carver.take<T>(part.count * z.Pp);
             b.masked = carver.take<T>(b.capacity * z.Pp);
+        }
+        if (amx) {
+            const int64_t K = whole_tiles(z.U * z.W);
+            b.x_tiles = carver.take<bf16>((b.capacity + 16) * K);
+            b.h_tiles = spec.layer_norm ? carver.take<bf16>((b.capacity + 16) * K) : b.x_tiles;
+            if (dropped) b.masked_tiles = carver.take<bf16>(b.capacity * z.Pp);
         }
         if (spec.projection) {
             b.projected = carver.take<T>(b.capacity * z.Pp);
@@ -56,6 +65,9 @@ struct BackDesk {
     const T** masked = nullptr;                             // [capacity] rows of Back::masked
     T *of_c = nullptr, *norm_c = nullptr, *of_o = nullptr;  // [Hp] of one row, with layer norm
 
+    bf16 *x_across = nullptr, *h_across = nullptr;  // transposes of the chunk's x and h, on AMX
+    uint32_t* z_across = nullptr;                   // a unit block's z, in tiles whose k runs over rows
+
     static BackDesk carve(Carver& carver, const Layer& layer, int64_t capacity) {
         const int64_t Hp = padded<T>(layer.sizes.hidden);
         BackDesk d;
@@ -65,6 +77,12 @@ struct BackDesk {
         d.h = carver.take<const S*>(capacity);
         d.c = carver.take<const T*>(capacity);
         d.masked = carver.take<const T*>(capacity);
+        if (on_amx<S>) {
+            const int64_t rows = whole_tiles(capacity);
+            d.x_across = carver.take<bf16>((padded<T>(layer.sizes.input) + 16) * rows);
+            d.h_across = carver.take<bf16>((padded<T>(layer.sizes.output) + 16) * rows);
+            d.z_across = carver.take<uint32_t>(rows * 2 * VL<T>);
+        }
         for (T** buffer : {&d.of_c, &d.norm_c, &d.of_o}) *buffer = carver.take<T>(Hp);
         return d;
     }
@@ -79,11 +97,13 @@ class Backward {
     static constexpr int width = Cell::gates * static_cast<int>(VL<T>);
 
     Backward(const Layer& layer, const Gradients& gradients, const Part& part, const Packed<T>& packed,
-             const Back<T>& back, const BackDesk<T, S>& desk, const Sums<T>& sums, const Worker& team)
+             const TileWeights& tiles, const Back<T>& back, const BackDesk<T, S>& desk, const Sums<T>& sums,
+             const Worker& team)
         : layer_(layer),
           to_(gradients),
           part_(part),
           packed_(packed),
+          tiles_(tiles),
           back_(back),
           desk_(desk),
           sums_(sums),
@@ -149,6 +169,11 @@ class Backward {
     }
 
     void begin() {
+        if (on_amx<S> && team_.index == 0) {
+            const size_t bytes = static_cast<size_t>((back_.capacity + 16) * whole_tiles(z_.U * z_.W)) * sizeof(bf16);
+            __builtin_memset(back_.x_tiles, 0, bytes);
+            __builtin_memset(back_.h_tiles, 0, bytes);
+        }
         if (team_.index == 0) __builtin_memset(sums_.small, 0, sizeof(T) * static_cast<size_t>(sums_.small_count));
         for (int64_t p = sequences_.first; p < sequences_.last; ++p) {
             const S *of_h = state(to_.of_h, p, z_.P), *of_c = state(to_.of_c, p, z_.H), *c0 = state(layer_.c0, p, z_.H);
@@ -193,8 +218,11 @@ class Backward {
                 desk_.masked[rows_] = masked;
                 for (int64_t g = columns_.first; g < columns_.last; ++g) {
                     const int64_t k = g * VL<T>;
-                    store(masked + k, load_wide(desk_.h[rows_] + k, z_.P - k) * load(back_.factor + p * z_.Pp + k));
+                    const V h = load_wide(desk_.h[rows_] + k, z_.P - k) * load(back_.factor + p * z_.Pp + k);
+                    store(masked + k, h);
+                    if constexpr (on_amx<S>) store_rounded(back_.masked_tiles + rows_ * z_.Pp + k, h);
                 }
+                if constexpr (on_amx<S>) desk_.h[rows_] = back_.masked_tiles + rows_ * z_.Pp;
             }
             visited += part_.active[s];
         }
@@ -237,7 +265,13 @@ class Backward {
         sync();
         T* to = back_.through ? back_.through : back_.h;
         const BlockedRows<T, width> z{back_.h_z + base * z_.W, z_.U, back_.capacity * z_.W};
-        product_columns(z, active, packed_.back_h, z_.U * z_.W, columns_.first, columns_.last, false, to, z_.Pp);
+        if constexpr (on_amx<S>) {
+            const int64_t K = whole_tiles(z_.U * z_.W);
+            tile_columns(back_.h_tiles + base * K, K, active, tiles_.back_h, K / tile_k, columns_.first, columns_.last,
+                         to, z_.Pp);
+        } else {
+            product_columns(z, active, packed_.back_h, z_.U * z_.W, columns_.first, columns_.last, false, to, z_.Pp);
+        }
         if (back_.through) add_through(active);
     }
 
@@ -338,9 +372,18 @@ class Backward {
             const auto d = pass(u, p, s, v, of * shown, of * v.gate[Cell::O] * (one - shown * shown), total, gap);
             T* z = back_.x_z + (u * back_.capacity + at) * z_.W;
             for (int g = 0; g < Cell::gates; ++g) store(z + g * VL<T>, d.z[g]);
+            into_tiles(back_.x_tiles, u, at, z);
             if (spec_.decay) back_.gap[at] = sum<T>(gap) + (u ? back_.gap[at] : 0);
         }
         add(u, total);
+    }
+
+    void into_tiles(bf16* tiles, int64_t u, int64_t at, const T* z) const {
+        if constexpr (on_amx<S>)
+            for (int64_t k = 0; k < z_.W; k += VL<T>)
+                store_rounded(tiles + at * whole_tiles(z_.U * z_.W) + u * z_.W + k, load(z + k));
+        else
+            (void)tiles, (void)u, (void)at, (void)z;
     }
 
     void normed_row(int64_t p, int64_t s, int64_t at) {
@@ -380,25 +423,53 @@ class Backward {
         }
         normalise_backward(x, norm_x, apart, z_.W, reserve_.scale(desk_.slot[at])[0], z_.U, z_.G, z_.H);
         normalise_backward(h, norm_h, apart, z_.W, reserve_.scale(desk_.slot[at])[1], z_.U, z_.G, z_.H);
+        for (int64_t u = 0; u < z_.U; ++u) {
+            into_tiles(back_.x_tiles, u, at, x + u * apart);
+            into_tiles(back_.h_tiles, u, at, h + u * apart);
+        }
         if (spec_.decay) back_.gap[at] = sum<T>(gap);
     }
 
     // The chunk's share of the gradients of the weights and of x.
     void weights() {
         const int64_t blocks = units_.last - units_.first, size = back_.capacity * z_.W;
-        const auto sum = [&](const auto& left, int64_t K, const T* z, T* to) {
+        [[maybe_unused]] const auto sum = [&](const auto& left, int64_t K, const T* z, T* to) {
             const Place<T> place{to + units_.first * K * z_.W, K * z_.W, z_.W};
             product<T, Cell::gates>(left, K, Panels<T>{z + units_.first * size, blocks, size, z_.W},
                                     {started_ ? place.data : nullptr, place.block, place.row}, place, Nothing{});
         };
-        sum(Columns<T, S>{desk_.x, rows_}, z_.I, back_.x_z, sums_.x);
-        if (back_.factor)
-            sum(Columns<T, T>{desk_.masked, rows_}, z_.P, back_.h_z, sums_.h);
-        else
-            sum(Columns<T, S>{desk_.h, rows_}, z_.P, back_.h_z, sums_.h);
+        if constexpr (on_amx<S>) {
+            weights_in_tiles();
+        } else {
+            sum(Columns<T, S>{desk_.x, rows_}, z_.I, back_.x_z, sums_.x);
+            if (back_.factor)
+                sum(Columns<T, T>{desk_.masked, rows_}, z_.P, back_.h_z, sums_.h);
+            else
+                sum(Columns<T, S>{desk_.h, rows_}, z_.P, back_.h_z, sums_.h);
+        }
         if (spec_.projection) project_weights();
         if (back_.x) input_gradient();
         started_ = true;
+    }
+
+    void weights_in_tiles() const {
+        if constexpr (on_amx<S>) {
+            const int64_t across = whole_tiles(back_.capacity), k_tiles = whole_tiles(rows_) / tile_k;
+            transpose_rows(desk_.x, rows_, z_.I, desk_.x_across, across);
+            transpose_rows(desk_.h, rows_, z_.P, desk_.h_across, across);
+            const auto sum = [&](const bf16* left, int64_t K, int64_t u, T* to) {
+                const Place<T> place{to + u * K * z_.W, 0, z_.W};
+                tile_product<Cell::gates>(left, across, K, desk_.z_across, 1, k_tiles,
+                                          {started_ ? place.data : nullptr, 0, z_.W}, place, Nothing{});
+            };
+            for (int64_t u = units_.first; u < units_.last; ++u) {
+                pack_row_tiles(back_.x_z + u * back_.capacity * z_.W, Cell::gates, rows_, desk_.z_across);
+                sum(desk_.x_across, z_.I, u, sums_.x);
+                if (back_.h_z != back_.x_z)
+                    pack_row_tiles(back_.h_z + u * back_.capacity * z_.W, Cell::gates, rows_, desk_.z_across);
+                sum(desk_.h_across, z_.P, u, sums_.h);
+            }
+        }
     }
 
     void project_weights() {
@@ -412,7 +483,13 @@ class Backward {
 
     void input_gradient() {
         const BlockedRows<T, width> z{back_.x_z, z_.U, back_.capacity * z_.W};
-        product_columns(z, rows_, packed_.back_x, z_.U * z_.W, inputs_.first, inputs_.last, false, back_.x, z_.Ip);
+        if constexpr (on_amx<S>) {
+            const int64_t K = whole_tiles(z_.U * z_.W);
+            tile_columns(back_.x_tiles, K, rows_, tiles_.back_x, K / tile_k, inputs_.first, inputs_.last, back_.x,
+                         z_.Ip);
+        } else {
+            product_columns(z, rows_, packed_.back_x, z_.U * z_.W, inputs_.first, inputs_.last, false, back_.x, z_.Ip);
+        }
         for (int64_t r = 0; r < rows_; ++r)
             for (int64_t g = inputs_.first; g < inputs_.last; ++g) {
                 const int64_t k = g * VL<T>;
@@ -449,6 +526,7 @@ class Backward {
     const Gradients& to_;
     const Part& part_;
     const Packed<T>& packed_;
+    const TileWeights& tiles_;
     const Back<T>& back_;
     const BackDesk<T, S>& desk_;
     const Sums<T>& sums_;

@@ -1,5 +1,13 @@
 #include "dispatch.h"
 
+#ifdef CAROUSEL_X86
+#include <cpuid.h>
+#endif
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
@@ -16,15 +24,36 @@ extern const Kernels kernels[3];
 namespace avx512 {
 extern const Kernels kernels[3];
 }
+namespace amx {
+extern const Kernels kernels[1];
+}
 #endif
 
 namespace {
 
 struct Isa {
     const char* name;
-    const Kernels* kernels;
+    const Kernels* kernels;  // of float, double and bfloat16
+    const Kernels* bf16;     // where these come from elsewhere
     bool runs;
 };
+
+#ifdef CAROUSEL_X86
+// The tiles' state is large, so Linux gives it only to processes that ask.
+bool has_amx() {
+#ifdef __linux__
+    unsigned a = 0, b = 0, c = 0, d = 0, leaf = 0;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+    const bool tiles = d >> 24 & 1, in_bf16 = d >> 22 & 1;
+    if (!__get_cpuid_count(7, 1, &leaf, &b, &c, &d)) return false;
+    const bool avx512_bf16 = leaf >> 5 & 1;
+    constexpr long request_permission = 0x1023, tile_data = 18;
+    return tiles && in_bf16 && avx512_bf16 && syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+#else
+    return false;
+#endif
+}
+#endif
 
 struct Isas {
     Isa list[8];
@@ -33,17 +62,19 @@ struct Isas {
 
 Isas known() {
     Isas found{};
-    const auto add = [&](const char* name, const Kernels* kernels, bool runs) {
-        found.list[found.count++] = {name, kernels, runs};
+    const auto add = [&](const char* name, const Kernels* kernels, const Kernels* bf16, bool runs) {
+        found.list[found.count++] = {name, kernels, bf16, runs};
     };
 #ifdef CAROUSEL_X86
     __builtin_cpu_init();
-    add("avx512", avx512::kernels,
-        __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("fma"));
-    add("avx2", avx2::kernels, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"));
+    const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+                        __builtin_cpu_supports("fma");
+    add("amx", avx512::kernels, amx::kernels, avx512 && has_amx());
+    add("avx512", avx512::kernels, nullptr, avx512);
+    add("avx2", avx2::kernels, nullptr, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"));
 #endif
-    add("portable", portable::kernels, true);
+    add("portable", portable::kernels, nullptr, true);
     return found;
 }
 
@@ -67,7 +98,10 @@ const Isa& chosen() {
 
 }  // namespace
 
-const Kernels& kernels_for(Type type) { return chosen().kernels[static_cast<int>(type)]; }
+const Kernels& kernels_for(Type type) {
+    const Isa& isa = chosen();
+    return type == Type::bf16 && isa.bf16 ? *isa.bf16 : isa.kernels[static_cast<int>(type)];
+}
 
 const char* instruction_set() { return chosen().name; }
 

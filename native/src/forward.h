@@ -2,6 +2,7 @@
 // stays in cache; each step adds U h to it in place, and the update runs on each tile as soon as it is complete.
 #pragma once
 
+#include "amx.h"
 #include "layout.h"
 #include "lstm.h"
 #include "masks.h"
@@ -15,13 +16,14 @@ struct Walk {
     T* h[2] = {};       // [count, Pp], before and after a step by turns
     T* masked[2] = {};  // the same times `factor`; h itself without recurrent dropout
     T* factor = nullptr;
-    T* c = nullptr;  // [count, Hp]
-    T* m = nullptr;  // [count, Hp] what is projected
-    T* z = nullptr;  // [U][capacity][W] pre-activations of a chunk
-    T* r = nullptr;  // [U][count][W] with layer norm: U h of a step
+    T* c = nullptr;         // [count, Hp]
+    T* m = nullptr;         // [count, Hp] what is projected
+    T* z = nullptr;         // [U][capacity][W] pre-activations of a chunk
+    T* r = nullptr;         // [U][count][W] with layer norm: U h of a step
+    bf16* operand[2] = {};  // [count + 16, P to whole tiles] `masked` once more, on AMX
     int64_t capacity = 0;
 
-    static Walk carve(Carver& carver, const Layer& layer, const Part& part, int64_t target) {
+    static Walk carve(Carver& carver, const Layer& layer, const Part& part, int64_t target, bool amx) {
         const Shape z = shape_of<T>(layer);
         Walk w;
         w.capacity = chunk_capacity(part, target);
@@ -33,6 +35,7 @@ struct Walk {
             w.factor = carver.take<T>(part.count * z.Pp);
         }
         w.c = carver.take<T>(part.count * z.Hp);
+        for (bf16*& h : w.operand) h = carver.take<bf16>(amx ? (part.count + 16) * whole_tiles(z.P) : 0);
         if (layer.spec.projection) w.m = carver.take<T>(part.count * z.Hp);
         w.z = carver.take<T>(z.U * w.capacity * z.W);
         if (layer.spec.layer_norm) w.r = carver.take<T>(z.U * part.count * z.W);
@@ -45,6 +48,7 @@ template <class T, class S>
 struct Desk {
     int64_t* row = nullptr;                       // [capacity] the chunk's rows, step by step
     int64_t* slot = nullptr;                      // [capacity] and their places in the reserve
+    bf16* operand = nullptr;                      // [capacity + 16, I to whole tiles] x once more, on AMX
     const S** x = nullptr;                        // [capacity]
     const T** h[2] = {};                          // [count] rows of Walk::masked
     RowKey *keep_c = nullptr, *keep_h = nullptr;  // [count]
@@ -52,6 +56,7 @@ struct Desk {
 
     static Desk carve(Carver& carver, const Layer& layer, int64_t count, int64_t capacity) {
         Desk d;
+        if (on_amx<S>) d.operand = carver.take<bf16>((capacity + 16) * whole_tiles(layer.sizes.input));
         d.row = carver.take<int64_t>(capacity);
         d.slot = carver.take<int64_t>(capacity);
         d.x = carver.take<const S*>(capacity);
@@ -78,12 +83,13 @@ class Forward {
     typedef Lstm<T, COUPLED> Cell;
 
     Forward(const Layer& layer, const Outputs& out, const Part& part, const Packed<T>& packed, const Walk<T>& walk,
-            const Desk<T, S>& desk, const Worker& team)
+            const TileWeights& tiles, const Desk<T, S>& desk, const Worker& team)
         : layer_(layer),
           out_(out),
           part_(part),
           packed_(packed),
           walk_(walk),
+          tiles_(tiles),
           desk_(desk),
           team_(team),
           z_(shape_of<T>(layer)),
@@ -153,15 +159,28 @@ class Forward {
             for (int64_t k = 0; k < z_.Pp; k += VL<T>) {
                 const V h = k < z_.P ? load_wide(h0 + k, z_.P - k) : zero<T>();
                 store(walk_.h[s & 1] + p * z_.Pp + k, h);
+                if (!walk_.factor) remember(s & 1, p, k, h);
                 if (!walk_.factor) continue;
                 const V hit = hits<T>(threshold(spec_.recurrent_dropout), key, k);
                 const V factor = (all(T(1)) - hit) / all(T(1 - spec_.recurrent_dropout));
                 store(walk_.factor + p * z_.Pp + k, factor);
                 store(walk_.masked[s & 1] + p * z_.Pp + k, h * factor);
+                remember(s & 1, p, k, h * factor);
             }
             for (int64_t k = 0; k < z_.Hp; k += VL<T>)
                 store(walk_.c + p * z_.Hp + k,
                       s ? load(checkpoints_.c(s, part_.sequence[p]) + k) : load_wide(c0 + k, z_.H - k));
+        }
+    }
+
+    // The recurrent product's own copy of h; what lies between P and whole tiles is zero.
+    void remember(int64_t which, int64_t p, int64_t k, V h) const {
+        if constexpr (on_amx<S>) {
+            bf16* row = walk_.operand[which] + p * whole_tiles(z_.P);
+            store_rounded(row + k, h);
+            if (k + VL<T> == z_.Pp && z_.Pp < whole_tiles(z_.P)) store_rounded(row + z_.Pp, zero<T>());
+        } else {
+            (void)which, (void)p, (void)k, (void)h;
         }
     }
 
@@ -191,7 +210,14 @@ class Forward {
         const Place<T> to{z_at(units_.first, 0), walk_.capacity * z_.W, z_.W};
         const bool norm = spec_.layer_norm;
         const Place<const T> from{norm ? nullptr : packed_.bias + units_.first * z_.W, z_.W, 0};
-        product<T, Cell::gates>(PointerRows<T, S>{desk_.x, z_.I}, rows, right, from, to, Nothing{});
+        if constexpr (on_amx<S>) {
+            const int64_t K = whole_tiles(z_.I);
+            for (int64_t r = 0; r < rows; ++r) copy_row(desk_.operand + r * K, desk_.x[r], z_.I);
+            tile_product<Cell::gates>(desk_.operand, K, rows, tiles_.x + units_.first * K * z_.W / 2, right.blocks,
+                                      K / tile_k, from, to, Nothing{});
+        } else {
+            product<T, Cell::gates>(PointerRows<T, S>{desk_.x, z_.I}, rows, right, from, to, Nothing{});
+        }
         if (!norm) return;
         for (int64_t r = 0; r < rows; ++r) {
             T* kept = reserve_ ? reserve_.norm_x(desk_.slot[r]) : nullptr;
@@ -228,6 +254,19 @@ class Forward {
         }
     };
 
+    // to = from + U h for this worker's units.
+    template <class Done>
+    void recurrent(const PointerRows<T, T>& h, int64_t active, const Panels<T>& right, const Place<const T>& from,
+                   const Place<T>& to, const Done& done) const {
+        if constexpr (on_amx<S>) {
+            const int64_t K = whole_tiles(z_.P);
+            tile_product<Cell::gates>(walk_.operand[now_], K, active, tiles_.h + units_.first * K * z_.W / 2,
+                                      right.blocks, K / tile_k, from, to, done);
+        } else {
+            product<T, Cell::gates>(h, active, right, from, to, done);
+        }
+    }
+
     void step(int64_t s, int64_t base) {
         const int64_t active = part_.active[s];
         now_ = s & 1;
@@ -241,12 +280,12 @@ class Forward {
         const Panels<T> right{packed_.h + units_.first * z_.P * z_.W, units_.last - units_.first, z_.P * z_.W, z_.W};
         if (spec_.layer_norm) {
             const Place<T> to{walk_.r + units_.first * part_.count * z_.W, part_.count * z_.W, z_.W};
-            product<T, Cell::gates>(h, active, right, {}, to, Nothing{});
+            recurrent(h, active, right, {}, to, Nothing{});
             sync();
             for (int64_t p = 0; p < active; ++p) normed_row(p, base + p);
         } else {
             const Place<T> z{z_at(units_.first, base), walk_.capacity * z_.W, z_.W};
-            product<T, Cell::gates>(h, active, right, {z.data, z.block, z.row}, z, Update{*this, base});
+            recurrent(h, active, right, {z.data, z.block, z.row}, z, Update{*this, base});
         }
         if (spec_.projection) project(active, base);
     }
@@ -373,7 +412,12 @@ class Forward {
         }
         if (out_.y) store_narrow(static_cast<S*>(out_.y) + row * z_.D * z_.P + d_ * z_.P + k, h, z_.P - k);
         store(walk_.h[1 - now_] + p * z_.Pp + k, h);
-        if (walk_.factor) store(walk_.masked[1 - now_] + p * z_.Pp + k, h * load(walk_.factor + p * z_.Pp + k));
+        if (!walk_.factor) remember(1 - now_, p, k, h);
+        if (walk_.factor) {
+            h = h * load(walk_.factor + p * z_.Pp + k);
+            store(walk_.masked[1 - now_] + p * z_.Pp + k, h);
+            remember(1 - now_, p, k, h);
+        }
     }
 
     const Layer& layer_;
@@ -381,6 +425,7 @@ class Forward {
     const Part& part_;
     const Packed<T>& packed_;
     const Walk<T>& walk_;
+    const TileWeights& tiles_;
     const Desk<T, S>& desk_;
     const Worker& team_;
     const Shape z_;

@@ -119,15 +119,6 @@ struct Packed {
     }
 
     template <class S>
-    void pack_unit(const Layer& layer, const Weights& w, int64_t u) const {
-        const Shape z = shape_of<T>(layer);
-        const auto in = [](const void* p) { return static_cast<const S*>(p); };
-        pack_gates(in(w.weight_ih), z.G, z.H, z.I, u, x + u * z.I * z.W);
-        pack_gates(in(w.weight_hh), z.G, z.H, z.P, u, h + u * z.P * z.W);
-        pack_vectors<S>(layer, w, u);
-    }
-
-    template <class S>
     void pack_vectors(const Layer& layer, const Weights& w, int64_t u) const {
         const Shape z = shape_of<T>(layer);
         const Spec& spec = layer.spec;

@@ -33,18 +33,25 @@ inline void narrow(double x, double& to) { to = x; }
 
 inline Vec<float> load_wide(const float* from, int64_t n) { return load_first(from, n); }
 inline Vec<double> load_wide(const double* from, int64_t n) { return load_first(from, n); }
+typedef uint16_t Half __attribute__((vector_size(vector_bytes / 2)));
+typedef uint32_t Whole __attribute__((vector_size(vector_bytes)));
+
 inline Vec<float> load_wide(const bf16* from, int64_t n) {
-    float wide[VL<float>] = {};
-    for (int64_t k = 0; k < (n < VL<float> ? n : VL<float>); ++k) wide[k] = widen(from[k]);
-    return load(wide);
+    Half bits{};
+    if (n >= VL<float>)
+        __builtin_memcpy(&bits, from, sizeof bits);
+    else
+        __builtin_memcpy(&bits, from, static_cast<size_t>(n) * sizeof(bf16));
+    return (Vec<float>)(__builtin_convertvector(bits, Whole) << 16);
 }
 
 inline void store_narrow(float* to, Vec<float> v, int64_t n) { store_first(to, v, n); }
 inline void store_narrow(double* to, Vec<double> v, int64_t n) { store_first(to, v, n); }
 inline void store_narrow(bf16* to, Vec<float> v, int64_t n) {
-    float wide[VL<float>];
-    store(wide, v);
-    for (int64_t k = 0; k < (n < VL<float> ? n : VL<float>); ++k) narrow(wide[k], to[k]);
+    const Whole bits = (Whole)v, even = bits + 0x7fff + ((bits >> 16) & 1);
+    const Whole kept = (bits & 0x7fffffff) > 0x7f800000 ? (bits >> 16) | 0x40 : even >> 16;
+    const Half half = __builtin_convertvector(kept, Half);
+    __builtin_memcpy(to, &half, n >= VL<float> ? sizeof half : static_cast<size_t>(n) * sizeof(bf16));
 }
 
 }  // namespace carousel::CAROUSEL_NS

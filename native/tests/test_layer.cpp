@@ -59,10 +59,29 @@ struct Case {
     }
 
     Case(int64_t i, int64_t h, int64_t p, Numbers of, carousel::Spec s)
-        : I(i), H(h), P(s.projection ? p : h), B(static_cast<int64_t>(of.size())), T_steps(0), N(total(of)), spec(s),
-          lengths(std::move(of)), G(s.coupled ? 3 : 4), x(N * I, 1), h0(B * P, 1), c0(B * H, 1), w_ih(G * H * I, .5),
-          w_hh(G * H * P, .5), bias(G * H, .5), w_hr(P * H, .5), w_ch((G - 1) * H, .5), norm(G * H, 1), norm_h(G * H, 1),
-          norm_c(H, 1), norm_b(H, 1), rate(H, 1), elapsed(N, 0) {
+        : I(i),
+          H(h),
+          P(s.projection ? p : h),
+          B(static_cast<int64_t>(of.size())),
+          T_steps(0),
+          N(total(of)),
+          spec(s),
+          lengths(std::move(of)),
+          G(s.coupled ? 3 : 4),
+          x(N * I, 1),
+          h0(B * P, 1),
+          c0(B * H, 1),
+          w_ih(G * H * I, .5),
+          w_hh(G * H * P, .5),
+          bias(G * H, .5),
+          w_hr(P * H, .5),
+          w_ch((G - 1) * H, .5),
+          norm(G * H, 1),
+          norm_h(G * H, 1),
+          norm_c(H, 1),
+          norm_b(H, 1),
+          rate(H, 1),
+          elapsed(N, 0) {
         for (int64_t k = 0; k < N; ++k) elapsed[k] = T(0.3 + 0.1 * static_cast<double>(k % 5));
         int64_t at = 0;
         for (const int64_t n : lengths) {
@@ -118,7 +137,8 @@ void plain_step(const Case<T>& k, int64_t row, std::vector<Real>& h, std::vector
     std::vector<Real> a(size), r(size), z(size);
     for (int64_t j = 0; j < k.G * k.H; ++j) {
         for (int64_t i = 0; i < k.I; ++i) a[static_cast<size_t>(j)] += Real(k.w_ih[j * k.I + i]) * k.x[row * k.I + i];
-        for (int64_t p = 0; p < k.P; ++p) r[static_cast<size_t>(j)] += Real(k.w_hh[j * k.P + p]) * h[static_cast<size_t>(p)];
+        for (int64_t p = 0; p < k.P; ++p)
+            r[static_cast<size_t>(j)] += Real(k.w_hh[j * k.P + p]) * h[static_cast<size_t>(p)];
     }
     if (k.spec.layer_norm) {
         a = normalised(a);
@@ -156,7 +176,8 @@ void plain_step(const Case<T>& k, int64_t row, std::vector<Real>& h, std::vector
     }
     for (int64_t p = 0; p < k.P; ++p) {
         h[static_cast<size_t>(p)] = 0;
-        for (int64_t u = 0; u < H; ++u) h[static_cast<size_t>(p)] += Real(k.w_hr[p * H + u]) * m[static_cast<size_t>(u)];
+        for (int64_t u = 0; u < H; ++u)
+            h[static_cast<size_t>(p)] += Real(k.w_hr[p * H + u]) * m[static_cast<size_t>(u)];
     }
 }
 
@@ -245,7 +266,8 @@ void backward_case(int64_t I, int64_t H, int64_t P, const Numbers& lengths, caro
         for (int64_t j = 0; j < r.c.size; ++j) sum += r.c[j] * of_c[j];
         return sum;
     };
-    const auto along = [&](const char* what, const Buffer<double>& value, const Buffer<double>& gradient, double twice = 1) {
+    const auto along = [&](const char* what, const Buffer<double>& value, const Buffer<double>& gradient,
+                           double twice = 1) {
         const Buffer<double> direction(value.size, 1);
         const double step = 1e-6;
         double slope = 0;
@@ -334,8 +356,10 @@ void one_bad_row_stays_alone() {
     for (int64_t row = 0; row < k.N; ++row)
         for (int64_t p = 0; p < k.P; ++p) {
             const bool bad = row >= 9 && row < 14;
-            if (bad) spoilt = spoilt && std::isnan(run.y[row * k.P + p]);
-            else same = same && run.y[row * k.P + p] == clean.y[row * k.P + p];
+            if (bad)
+                spoilt = spoilt && std::isnan(run.y[row * k.P + p]);
+            else
+                same = same && run.y[row * k.P + p] == clean.y[row * k.P + p];
         }
     expect(same, "a NaN leaked into another row");
     expect(spoilt, "a NaN was swallowed");
