@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -37,6 +38,7 @@ SPECS = {
         zoneout_h=0.4,
     ),
 }
+SPECS["smooth"] = replace(SPECS["everything"], cell_clip=0.0)  # rounding c across the clip makes gradients jump
 LENGTHS = (7, 1, 9, 3, 9, 4)
 
 
@@ -138,7 +140,7 @@ def test_recompute_changes_nothing(name: str, every: int) -> None:
     same(found, everything(SPECS[name], call), 1e-13)  # other chunks: sums of gradients in another order
 
 
-@pytest.mark.parametrize("name", ["plain", "everything"])
+@pytest.mark.parametrize("name", ["plain", "smooth"])
 def test_bfloat16(name: str) -> None:
     """Eight bits of mantissa, 0.4 % each rounding: the error is a few of them, more through layer norm."""
     torch.manual_seed(0)
@@ -296,6 +298,7 @@ torch.manual_seed(0)
 for name in ("plain", "everything", "projection"):
     call = t.make(t.SPECS[name], 21, 19, t.ragged(t.LENGTHS), directions=2)
     t.same(t.everything(t.SPECS[name], call), t.everything(t.SPECS[name], call, t.reference), 1e-11)
+for name in ("plain", "smooth", "projection"):
     small = t.make(t.SPECS[name], 21, 19, t.ragged(t.LENGTHS), dtype=torch.bfloat16, scale=0.1)
     for a, b in zip(t.everything(t.SPECS[name], small), t.everything(t.SPECS[name], t.widened(small), t.reference)):
         assert float((a.double() - b).norm() / b.norm()) < 0.03
