@@ -209,6 +209,15 @@ def test_mixed_precision_trains_and_keeps_whole_weights() -> None:
     assert not same(result, train(Regression(), SMALL))
 
 
+def test_threads_are_set_for_training_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", counts.append)
+    before = torch.get_num_threads()
+    train(Regression(), TrainConfig(**{**vars(SMALL), "threads": 3}))
+    train(Regression(), SMALL)
+    assert counts == [3, before, before, before]
+
+
 def test_progress_tells_every_step() -> None:
     events: list[Event] = []
     train(Regression(), SMALL, seeds=2, progress=events.append)

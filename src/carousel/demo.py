@@ -17,11 +17,10 @@ from carousel.errors import CarouselError, MissingExtra
 from carousel.estimators import Forecaster
 from carousel.inputs.files import table_bytes
 from carousel.inputs.table import read_table
+from carousel.train import TrainConfig
 
 if TYPE_CHECKING:
     import polars
-
-    from carousel.train import TrainConfig
 
 __all__ = ["HELD_OUT", "HORIZON", "SEEDS", "co2", "run"]
 
@@ -66,9 +65,9 @@ def run(out: Path, *, say: Say | None = None, config: TrainConfig | None = None)
         f"Fitting {SEEDS} LSTMs to the weeks until {train['week'][-1]} ..."
     )
     started = monotonic()
-    forecaster = Forecaster(HORIZON, time="week", target="co2", seeds=SEEDS)
-    if config is not None:
-        forecaster.set_params(config=config)
+    # A net this small gains little from a second thread, and loses much to waiting where others use the machine.
+    settings = config or TrainConfig(threads=1)
+    forecaster = Forecaster(HORIZON, time="week", target="co2", seeds=SEEDS, config=settings)
     with progress.training() as show:
         forecaster.fit(train, progress=show, source="co2")
     fitted = monotonic()

@@ -116,7 +116,7 @@ def train(
     if taken:
         result.members, result.metrics, result.steps = taken.members, taken.metrics, taken.steps
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices), _signals(place) as stop:
+    with torch.random.fork_rng(devices), _threads(config.threads), _signals(place) as stop:
         for member in range(len(result.members), seeds):
             torch.manual_seed(config.seed + member)
             loop = _Loop(task, config, member, seeds, progress, again=bool(stage))
@@ -324,6 +324,16 @@ def _weights(model: nn.Module, weights: dict[str, Tensor]) -> Iterator[None]:
         yield
     finally:
         model.load_state_dict(own)
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

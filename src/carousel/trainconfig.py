@@ -55,12 +55,21 @@ class TrainConfig:
     seed: int = 0
     accelerator: str = "auto"
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    threads: int = 0  # of the processor, while training; 0: as many as torch is set to
     checkpoint_every: int = 200  # steps
 
     def __post_init__(self) -> None:
         counts = ("hidden_size", "num_layers", "width", "steps", "least_steps", "batch_size", "evaluate_every")
         least = dict.fromkeys(counts, 1)
-        least |= {"linear_rate": 0, "warmup": 0, "patience": 0, "weight_decay": 0, "checkpoint_every": 1, "seed": 0}
+        least |= {
+            "linear_rate": 0,
+            "warmup": 0,
+            "patience": 0,
+            "weight_decay": 0,
+            "checkpoint_every": 1,
+            "seed": 0,
+            "threads": 0,
+        }
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
