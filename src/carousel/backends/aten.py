@@ -24,8 +24,14 @@ def supports(spec: CellSpec, device: torch.device, dtype: torch.dtype) -> str | 
     return None if dtype.is_floating_point else "it computes floating point numbers only"
 
 
-@torch.compiler.disable(reason="torch.compile cannot differentiate torch's LSTM kernel, nor torch.nn.LSTM")  # type: ignore[untyped-decorator]
 def run(spec: CellSpec, call: Call) -> Result:
+    if torch.compiler.is_compiling():  # torch.compile cannot differentiate torch's LSTM kernel, nor torch.nn.LSTM
+        outside: Result = torch.compiler.disable(_run)(spec, call)
+        return outside
+    return _run(spec, call)
+
+
+def _run(spec: CellSpec, call: Call) -> Result:
     if spec.proj_size and call.x.device.type == "cpu":
         _spend_warning()
     weights = [weight for direction in call.weights for weight in direction.values()]
