@@ -2,72 +2,11 @@
 // stays in cache; each step adds U h to it in place, and the update runs on each tile as soon as it is complete.
 #pragma once
 
-#include "amx.h"
-#include "layout.h"
 #include "lstm.h"
-#include "masks.h"
 #include "normalise.h"
+#include "scratch.h"
 
 namespace carousel::CAROUSEL_NS {
-
-// A part's state while it walks; shared by the workers of a team.
-template <class T>
-struct Walk {
-    T* h[2] = {};       // [count, Pp], before and after a step by turns
-    T* masked[2] = {};  // the same times `factor`; h itself without recurrent dropout
-    T* factor = nullptr;
-    T* c = nullptr;         // [count, Hp]
-    T* m = nullptr;         // [count, Hp] what is projected
-    T* z = nullptr;         // [U][capacity][W] pre-activations of a chunk
-    T* r = nullptr;         // [U][count][W] with layer norm: U h of a step
-    bf16* operand[2] = {};  // [count + 16, P to whole tiles] `masked` once more, on AMX
-    int64_t capacity = 0;
-
-    static Walk carve(Carver& carver, const Layer& layer, const Part& part, int64_t target, bool amx) {
-        const Shape z = shape_of<T>(layer);
-        Walk w;
-        w.capacity = chunk_capacity(part, target);
-        for (T*& h : w.h) h = carver.take<T>(part.count * z.Pp);
-        w.masked[0] = w.h[0];
-        w.masked[1] = w.h[1];
-        if (layer.training && layer.spec.recurrent_dropout > 0) {
-            for (T*& h : w.masked) h = carver.take<T>(part.count * z.Pp);
-            w.factor = carver.take<T>(part.count * z.Pp);
-        }
-        w.c = carver.take<T>(part.count * z.Hp);
-        for (bf16*& h : w.operand) h = carver.take<bf16>(amx ? (part.count + 16) * whole_tiles(z.P) : 0);
-        if (layer.spec.projection) w.m = carver.take<T>(part.count * z.Hp);
-        w.z = carver.take<T>(z.U * w.capacity * z.W);
-        if (layer.spec.layer_norm) w.r = carver.take<T>(z.U * part.count * z.W);
-        return w;
-    }
-};
-
-// What each worker needs for itself.
-template <class T, class S>
-struct Desk {
-    int64_t* row = nullptr;                       // [capacity] the chunk's rows, step by step
-    int64_t* slot = nullptr;                      // [capacity] and their places in the reserve
-    bf16* operand = nullptr;                      // [capacity + 16, I to whole tiles] x once more, on AMX
-    const S** x = nullptr;                        // [capacity]
-    const T** h[2] = {};                          // [count] rows of Walk::masked
-    RowKey *keep_c = nullptr, *keep_h = nullptr;  // [count]
-    T *o = nullptr, *exposed = nullptr;           // [Hp] of one row, with layer norm
-
-    static Desk carve(Carver& carver, const Layer& layer, int64_t count, int64_t capacity) {
-        Desk d;
-        if (on_amx<S>) d.operand = carver.take<bf16>((capacity + 16) * whole_tiles(layer.sizes.input));
-        d.row = carver.take<int64_t>(capacity);
-        d.slot = carver.take<int64_t>(capacity);
-        d.x = carver.take<const S*>(capacity);
-        for (auto& h : d.h) h = carver.take<const T*>(count);
-        d.keep_c = carver.take<RowKey>(count);
-        d.keep_h = carver.take<RowKey>(count);
-        d.o = carver.take<T>(padded<T>(layer.sizes.hidden));
-        d.exposed = carver.take<T>(padded<T>(layer.sizes.hidden));
-        return d;
-    }
-};
 
 // What a regulariser keeps of the old value: a drawn 0 or 1 in training, its expectation otherwise.
 template <class T>

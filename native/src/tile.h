@@ -116,11 +116,13 @@ struct StridedColumns {  // the transpose of StridedRows
 };
 
 template <class T, int R, int NV, class A>
-inline __attribute__((always_inline)) void accumulate(Vec<T> (&acc)[R][NV], const A& a, const T* panel,
-                                                      int64_t stride) {
+inline __attribute__((always_inline)) void accumulate(Vec<T> (&acc)[R][NV], const A& a, const T* panel, int64_t stride,
+                                                      const char* ahead, int64_t line) {
     for (int64_t segment = 0; segment < a.segments; ++segment) {
         for (int64_t k = 0; k < a.count; ++k, panel += stride) {
             Vec<T> w[NV];
+            __builtin_prefetch(ahead, 0, 2);
+            ahead += line;
 #pragma GCC unroll 8
             for (int v = 0; v < NV; ++v) w[v] = load(panel + v * VL<T>);
 #pragma GCC unroll 12
@@ -169,11 +171,12 @@ struct Nothing {
 
 template <class T, int R, int NV, class A, class Done>
 __attribute__((noinline)) void tile(const A& a, int64_t r0, const Panels<T>& right, int64_t block,
-                                    const Place<const T>& from, const Place<T>& to, const Done& done) {
+                                    const Place<const T>& from, const Place<T>& to, const char* ahead, int64_t line,
+                                    const Done& done) {
     Vec<T> acc[R][NV];
     for (int r = 0; r < R; ++r)
         for (int v = 0; v < NV; ++v) acc[r][v] = from.data ? load(from.at(block, r0 + r) + v * VL<T>) : zero<T>();
-    accumulate<T, R, NV>(acc, a.template tile<R>(r0), right.data + block * right.size, right.stride);
+    accumulate<T, R, NV>(acc, a.template tile<R>(r0), right.data + block * right.size, right.stride, ahead, line);
 #pragma GCC unroll 12
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
@@ -202,20 +205,23 @@ inline constexpr int tile_rows = tile_vectors / NV > 8 ? 8 : tile_vectors / NV;
 
 template <class T, int NV, int R, class A, class Done>
 inline void tile_of(int rows, const A& a, int64_t r0, const Panels<T>& right, int64_t block, const Place<const T>& from,
-                    const Place<T>& to, const Done& done) {
+                    const Place<T>& to, const char* ahead, int64_t line, const Done& done) {
     if constexpr (R > 1) {
-        if (rows < R) return tile_of<T, NV, R - 1>(rows, a, r0, right, block, from, to, done);
+        if (rows < R) return tile_of<T, NV, R - 1>(rows, a, r0, right, block, from, to, ahead, line, done);
     }
-    tile<T, R, NV>(a, r0, right, block, from, to, done);
+    tile<T, R, NV>(a, r0, right, block, from, to, ahead, line, done);
 }
 
-// All rows of one block of columns.
+// All rows of one block of columns. Each of the first NV tiles fetches its share of the panel that comes `next` into
+// L2: one line for every k, and a panel has NV of them.
 template <class T, int NV, class A, class Done>
-inline void sweep(const A& a, int64_t rows, int64_t tiles, const Panels<T>& right, int64_t block,
+inline void sweep(const A& a, int64_t rows, int64_t tiles, const Panels<T>& right, int64_t block, const T* next,
                   const Place<const T>& from, const Place<T>& to, const Done& done) {
+    const char* ahead = reinterpret_cast<const char*>(next);
     for (int64_t t = 0, r0 = 0; t < tiles; ++t) {
-        const int64_t r1 = rows * (t + 1) / tiles;
-        tile_of<T, NV, tile_rows<NV>>(static_cast<int>(r1 - r0), a, r0, right, block, from, to, done);
+        const int64_t r1 = rows * (t + 1) / tiles, line = t < NV ? 64 : 0;
+        tile_of<T, NV, tile_rows<NV>>(static_cast<int>(r1 - r0), a, r0, right, block, from, to, ahead, line, done);
+        ahead += a.count * line;
         r0 = r1;
     }
 }
@@ -235,17 +241,19 @@ inline void product(const A& a, int64_t rows, const Panels<T>& right, const Plac
         for (; block + 1 < right.blocks; block += 2) tile_pair<T, NV>(a, 0, right, block, from, to, done);
     constexpr int64_t fits = panel_bytes / (NV * vector_bytes) / A::grain * A::grain;
     const int64_t depth = tiles > 1 && a.count > fits + fits / 2 ? fits : a.count;
-    for (; block < right.blocks; ++block) {
-        int64_t k = 0;
-        for (; a.count - k > depth; k += depth) {
+    for (; block < right.blocks; ++block)
+        for (int64_t k = 0; k < a.count || k == 0; k += depth) {
+            const int64_t end = a.count - k > depth ? k + depth : a.count;
+            const bool last = end == a.count;
             const Panels<T> piece{right.data + k * right.stride, right.blocks, right.size, right.stride};
-            sweep<T, NV>(a.cut(k, k + depth), rows, tiles, piece, block,
-                         k ? Place<const T>{to.data, to.block, to.row} : from, to, Nothing{});
+            const T* next = last ? (block + 1 < right.blocks ? right.data + (block + 1) * right.size : right.data)
+                                 : right.data + block * right.size + end * right.stride;
+            const Place<const T> start = k ? Place<const T>{to.data, to.block, to.row} : from;
+            if (last)
+                sweep<T, NV>(k ? a.cut(k, end) : a, rows, tiles, piece, block, next, start, to, done);
+            else
+                sweep<T, NV>(a.cut(k, end), rows, tiles, piece, block, next, start, to, Nothing{});
         }
-        const Panels<T> piece{right.data + k * right.stride, right.blocks, right.size, right.stride};
-        sweep<T, NV>(k ? a.cut(k, a.count) : a, rows, tiles, piece, block,
-                     k ? Place<const T>{to.data, to.block, to.row} : from, to, done);
-    }
 }
 
 }  // namespace carousel::CAROUSEL_NS
