@@ -1,5 +1,6 @@
 // The core against a plain loop in long double, in buffers of exactly the right size, so that sanitizers see every
 // access. Each case has random weights, ragged lengths including 1, and states that are not zero.
+#include <bit>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -347,6 +348,68 @@ void gradients() {
     backward_case(3, 170, 33, {9}, specs()[0], 3);             // and for a team
 }
 
+// A copy in bfloat16, and the same numbers in float.
+struct Halves {
+    Buffer<uint16_t> bits;
+    explicit Halves(const Buffer<float>& from) : bits(from.size) {
+        for (int64_t j = 0; j < from.size; ++j) {
+            bits[j] = static_cast<uint16_t>(std::bit_cast<uint32_t>(from[j]) >> 16);
+            from[j] = wide(bits[j]);
+        }
+    }
+    static float wide(uint16_t x) { return std::bit_cast<float>(static_cast<uint32_t>(x) << 16); }
+};
+
+// bfloat16 against float on the same numbers: outputs have eight bits of mantissa.
+void bf16_case(int64_t I, int64_t H, const Numbers& lengths) {
+    Case<float> k(I, H, H, lengths, {});
+    for (const auto* buffer : {&k.w_ih, &k.w_hh})
+        for (int64_t j = 0; j < buffer->size; ++j) (*buffer)[j] *= 0.3f;
+    const Halves x(k.x), h0(k.h0), c0(k.c0), w_ih(k.w_ih), w_hh(k.w_hh), bias(k.bias);
+    const Run<float> wide(k);
+    Layer layer = k.layer;
+    Weights weights;
+    weights.weight_ih = w_ih.bits.data();
+    weights.weight_hh = w_hh.bits.data();
+    weights.bias_ih = weights.bias_hh = bias.bits.data();
+    layer.type = Type::bf16;
+    layer.x = x.bits.data();
+    layer.h0 = h0.bits.data();
+    layer.c0 = c0.bits.data();
+    layer.weights = &weights;
+    const Buffer<uint16_t> y(k.N * H), h(k.B * H), c(k.B * H);
+    const Buffer<float> reserve(k.N * carousel::reserve_width(layer));
+    Outputs out;
+    out.y = y.data();
+    out.h = h.data();
+    out.c = c.data();
+    out.reserve = reserve.data();
+    carousel::forward(layer, out);
+    float worst = 0;
+    for (int64_t j = 0; j < y.size; ++j) worst = std::fmax(worst, std::fabs(Halves::wide(y[j]) - wide.y[j]));
+    expect(worst < 0.03f, "bfloat16 forward");
+
+    const Buffer<uint16_t> dx(k.N * I), dh(k.B * H), dc(k.B * H), dw_ih(k.w_ih.size), dw_hh(k.w_hh.size),
+        db(k.bias.size), db2(k.bias.size);
+    Weights to;
+    to.weight_ih = dw_ih.data();
+    to.weight_hh = dw_hh.data();
+    to.bias_ih = db.data();
+    to.bias_hh = db2.data();
+    carousel::Gradients g;
+    g.reserve = reserve.data();
+    g.y = g.of_y = y.data();
+    g.of_y_stride = H;
+    g.of_h = h.data();
+    g.of_c = c.data();
+    g.x = dx.data();
+    g.h0 = dh.data();
+    g.c0 = dc.data();
+    g.weights = &to;
+    carousel::backward(layer, g);
+    for (int64_t j = 0; j < dw_hh.size; ++j) expect(std::isfinite(Halves::wide(dw_hh[j])), "bfloat16 backward");
+}
+
 void one_bad_row_stays_alone() {
     Case<float> k(5, 18, 18, {7, 7, 7}, {});
     const Run<float> clean(k);
@@ -401,6 +464,7 @@ int main() {
     }
     tails();
     gradients();
+    for (const int64_t n : {1, 15, 16, 31, 33, 70}) bf16_case(71 - n, n, {7, 1, 3, 18, 17});
     one_bad_row_stays_alone();
     nothing_to_do();
     bad_rows_are_refused();
