@@ -10,13 +10,6 @@ inline constexpr double layer_norm_eps = 1e-5;  // LAYER_NORM_EPS in cell.py
 inline float root(float x) { return __builtin_sqrtf(x); }
 inline double root(double x) { return __builtin_sqrt(x); }
 
-// The first n lanes of v, the others zero.
-template <class T>
-inline Vec<T> first_lanes(Vec<T> v, int64_t n) {
-    for (int64_t k = n < 0 ? 0 : n; k < VL<T>; ++k) v[k] = T(0);
-    return v;
-}
-
 template <class T>
 struct Statistics {
     T mean, scale;  // scale is 1 / sqrt(variance + eps)

@@ -137,14 +137,24 @@ inline void store_first(float* to, Vec<float> v, int64_t n) {
 }
 #endif
 
-// Lanes summed in one fixed order.
-template <class T>
+// Lanes summed in one fixed order: the upper half onto the lower, again and again.
+template <class T, int WIDTH = Simd<T>::lanes / 2>
 inline T sum(Vec<T> v) {
-    T parts[VL<T>];
-    store(parts, v);
-    for (int64_t width = VL<T> / 2; width; width /= 2)
-        for (int64_t k = 0; k < width; ++k) parts[k] += parts[k + width];
-    return parts[0];
+    IVec<T> upper{};
+    for (int k = 0; k < VL<T>; ++k) upper[k] = (k + WIDTH) % VL<T>;
+    v += __builtin_shuffle(v, upper);
+    if constexpr (WIDTH > 1)
+        return sum<T, WIDTH / 2>(v);
+    else
+        return v[0];
+}
+
+// The first n lanes of v, the others zero.
+template <class T>
+inline Vec<T> first_lanes(Vec<T> v, int64_t n) {
+    IVec<T> lane{};
+    for (int k = 0; k < VL<T>; ++k) lane[k] = k;
+    return lane < static_cast<decltype(lane[0] + 0)>(n) ? v : zero<T>();
 }
 
 }  // namespace carousel::CAROUSEL_NS
