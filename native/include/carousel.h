@@ -53,6 +53,8 @@ struct Weights {
     void* decay_rate = nullptr;   // [H]
 };
 
+class Packed;
+
 struct Layer {
     Type type = Type::f32;
     Spec spec;
@@ -64,7 +66,8 @@ struct Layer {
     const void* c0 = nullptr;          // [D, B, H]
     const void* elapsed = nullptr;     // [D, N], with `decay`
     const Weights* weights = nullptr;  // [D]
-    bool training = false;             // draw masks from seed + d; otherwise zoneout in expectation
+    const Packed* packed = nullptr;  // the same weights laid out once and for all; forward then leaves `weights` alone
+    bool training = false;           // draw masks from seed + d; otherwise zoneout in expectation
     uint64_t seed = 0;
     int threads = 1;
     int64_t recompute = 0;  // 0, or: keep only c of every so many steps, and work the gates out again in backward
@@ -105,6 +108,20 @@ int64_t lanes(Type type);
 int64_t reserve_width(const Layer& layer);
 
 // Throws std::invalid_argument where `rows` does not say N distinct rows or the sizes contradict the spec.
+// Weights in the layout that forward works with, for callers that run the same layer again and again for a step or two:
+// laying them out costs one pass over them, which a long call does not notice. It owns a copy.
+class Packed {
+  public:
+    explicit Packed(const Layer& layer);  // reads type, spec, input, hidden, output, directions and weights
+    ~Packed();
+    Packed(const Packed&) = delete;
+    Packed& operator=(const Packed&) = delete;
+    void* data() const { return data_; }
+
+  private:
+    void* data_;
+};
+
 void forward(const Layer& layer, const Outputs& out);
 void backward(const Layer& layer, const Gradients& gradients);
 

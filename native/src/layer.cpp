@@ -95,6 +95,7 @@ bool wants_team(const Layer& layer, int threads) {
     const Sizes& z = layer.sizes;
     const Spec& spec = layer.spec;
     if (threads == 1 || spec.layer_norm || spec.decay) return false;
+    if (layer.packed && spec.projection) return false;  // a team packs the projection for its own number of workers
     const int64_t bytes = 4 * z.hidden * z.output * (layer.type == Type::f64 ? 8 : 4);
     if (z.directions >= threads) return false;
     return bytes > (int64_t{3} << 19) || (z.sequences < 2 * threads && bytes >= (int64_t{3} << 16));
@@ -168,6 +169,15 @@ void run(const Layer& layer, const Outputs* out, const Gradients* gradients) {
 int64_t lanes(Type type) { return kernels_for(type).lanes; }
 
 int64_t reserve_width(const Layer& layer) { return kernels_for(layer.type).reserve_width(layer); }
+
+Packed::Packed(const Layer& layer) : data_(nullptr) {
+    const auto pack = kernels_for(layer.type).pack;
+    data_ = std::aligned_alloc(4096, (pack(layer, nullptr) + 4095) / 4096 * 4096);
+    if (!data_) throw std::bad_alloc();
+    pack(layer, data_);
+}
+
+Packed::~Packed() { std::free(data_); }
 
 void forward(const Layer& layer, const Outputs& out) { run(layer, &out, nullptr); }
 

@@ -67,6 +67,7 @@ class Carver {
 struct Kernels {
     size_t (*forward)(const Job&, void* scratch, const Worker&);
     size_t (*backward)(const Job&, void* scratch, const Worker&);
+    size_t (*pack)(const Layer&, void* memory);  // of null measures and does nothing else
     int64_t (*reserve_width)(const Layer&);
     int64_t lanes;
 };

@@ -410,6 +410,22 @@ void bf16_case(int64_t I, int64_t H, const Numbers& lengths) {
     for (int64_t j = 0; j < dw_hh.size; ++j) expect(std::isfinite(Halves::wide(dw_hh[j])), "bfloat16 backward");
 }
 
+// Bit for bit, whether the weights are laid out in the call or before it.
+void packed_weights_change_nothing() {
+    for (const auto& spec : specs())
+        for (const int64_t hidden : {19, 150}) {
+            Case<float> k(7, hidden, 11, {7, 1, 3}, spec);
+            const Run<float> once(k);
+            const carousel::Packed packed(k.layer);
+            k.layer.packed = &packed;
+            k.layer.weights = nullptr;
+            const Run<float> again(k);
+            bool same = true;
+            for (int64_t j = 0; j < once.y.size; ++j) same = same && once.y[j] == again.y[j];
+            expect(same, "packed weights");
+        }
+}
+
 void one_bad_row_stays_alone() {
     Case<float> k(5, 18, 18, {7, 7, 7}, {});
     const Run<float> clean(k);
@@ -465,6 +481,7 @@ int main() {
     tails();
     gradients();
     for (const int64_t n : {1, 15, 16, 31, 33, 70}) bf16_case(71 - n, n, {7, 1, 3, 18, 17});
+    packed_weights_change_nothing();
     one_bad_row_stays_alone();
     nothing_to_do();
     bad_rows_are_refused();
