@@ -304,3 +304,12 @@ def test_a_pyarrow_table_with_nulls_reads_them_as_not_observed() -> None:
     np.testing.assert_array_equal(read_table(table, Roles(None, "t", ("y",))).target[:, 0], [1, np.nan, 3])
     frame = pd.DataFrame({"t": [1, 2, 3], "y": pd.array([1, None, 3], dtype="Int64")})
     np.testing.assert_array_equal(read_table(frame, Roles(None, "t", ("y",))).target[:, 0], [1, np.nan, 3])
+
+
+@pytest.mark.parametrize("text", ["20,1", "12.3 %", "x"])
+def test_a_target_of_text_is_refused_and_not_taken_as_categories(text: str) -> None:
+    frame = shops().with_columns(sales=pl.Series(["1", *[text] * 6]))
+    assert f"row 2, column 'sales': {text!r} is not a number; correct it or leave it empty" in bad(frame)
+    assert "row 1, column 'sales'" in bad(frame.with_columns(sales=pl.lit(text)))
+    empty = frame.with_columns(sales=pl.lit(None, pl.String))
+    assert "column 'sales': no value of the target is observed" in bad(empty)

@@ -67,6 +67,8 @@ def numbers(column: Column, source: str) -> NDArray[np.float64]:
     Raises DataError for text, for infinite values and for types that are no numbers.
     """
     name = column.name
+    if column.null_count() == len(column):
+        return np.full(len(column), np.nan)
     if is_text(column):
         for row, value in enumerate(_texts(column)):
             if value is not None and not _is_number(value):

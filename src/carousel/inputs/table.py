@@ -189,7 +189,8 @@ def read_table(
     grid, time = _settle_grid(grid, time, offsets, clock)
 
     found: dict[str, tuple[str, ...]] = {}
-    read = {role: _read(table, getattr(roles, role), found, source)[order] for role in ("target", *_COVARIATES)}
+    read = {role: _read(table, getattr(roles, role), found, source)[order] for role in _COVARIATES}
+    read["target"] = _read_target(table, roles.target, source)[order]
     observed = np.isfinite(read["target"][row <= own]).any(0)
     if not observed.all():
         name = roles.target[int(np.argmin(observed))]
@@ -320,6 +321,14 @@ def _read(table: columns.Frame, names: tuple[str, ...], found: dict[str, tuple[s
             made[:, k], found[name] = columns.categories(table[name])
         else:
             made[:, k] = columns.numbers(table[name], source)
+    return made
+
+
+def _read_target(table: columns.Frame, names: tuple[str, ...], source: str) -> Floats:
+    """Only numbers can be forecast: text is refused here, where a covariate would be a category."""
+    made = np.empty((len(table), len(names)))
+    for k, name in enumerate(names):
+        made[:, k] = columns.numbers(table[name], source)
     return made
 
 
