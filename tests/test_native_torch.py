@@ -10,6 +10,7 @@ from carousel.backends import Call, Rows, native
 from carousel.cell import CellSpec
 from carousel.errors import NotSupported
 from carousel.lstm import LSTM
+from carousel.ragged import Ragged
 
 EVERYTHING = CellSpec(
     peephole=True, coupled=True, layer_norm=True, decay=True, proj_size=2, cell_clip=1.0, zoneout_c=0.2, zoneout_h=0.1
@@ -158,3 +159,84 @@ def test_gradient_of_one_state_alone(order: str) -> None:
     for layer in (theirs, ours):
         layer(x)[1][order == "cell"].sum().backward()
     torch.testing.assert_close(ours.weight_hh_l0.grad, theirs.weight_hh_l0.grad, rtol=1e-12, atol=1e-12)
+
+
+def refusals():
+    """What the core must not read, and the derivatives that it does not compute."""
+    x = torch.randn(7, 3, 4)
+
+    def cast(dtype, *hx):
+        with torch.autocast("cpu", dtype):
+            LSTM(4, 5, backend="native")(x, *hx)
+
+    def wrong_shape():
+        lstm = LSTM(4, 5, backend="native")
+        lstm.weight_hh_l0 = torch.nn.Parameter(torch.zeros(1))
+        lstm(x)
+
+    def wrong_dtype():
+        lstm = LSTM(4, 5, backend="native", layer_norm=True).bfloat16()
+        lstm.norm_c_l0.data = lstm.norm_c_l0.data.float()
+        lstm(x.bfloat16())
+
+    def exported_for_inference():
+        with torch.no_grad():
+            program = torch.export.export(LSTM(4, 5, backend="native"), (x,))
+        program.module()(x)[0].sum().backward()
+
+    def tangent():
+        torch.func.jvp(lambda x: LSTM(4, 5, backend="native")(x)[0], (x,), (x,))
+
+    def functional_gradient():
+        torch.func.grad(lambda x: LSTM(4, 5, backend="native")(x)[0].sum())(x)
+
+    def vectorised():
+        lstm = LSTM(4, 5, backend="native")
+        torch.autograd.functional.jacobian(lambda x: lstm(x)[0].sum((1, 2)), x, vectorize=True)
+
+    doubles = (torch.zeros(1, 3, 5, dtype=torch.float64),) * 2
+    return {
+        "other device": (lambda: LSTM(4, 5, device="meta", backend="native")(x), RuntimeError, "same device"),
+        "wrong shape": (wrong_shape, RuntimeError, "weight_hh must be"),
+        "wrong dtype": (wrong_dtype, RuntimeError, "norm_c is torch.float32"),
+        "double state under autocast": (lambda: cast(torch.bfloat16, doubles), RuntimeError, "h is torch.float64"),
+        "autocast to float16": (lambda: cast(torch.float16), NotSupported, "torch.float16"),
+        "backward without a reserve": (exported_for_inference, RuntimeError, "kept nothing for backward"),
+        "forward mode": (tangent, NotSupported, "forward-mode"),
+        "torch.func.grad": (functional_gradient, NotSupported, "torch.autograd.grad"),
+        "vectorised Jacobian": (vectorised, NotSupported, "vmap"),
+    }
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")  # of torch.func.jvp itself
+@pytest.mark.parametrize("name", refusals())
+def test_refuses_with_the_reason(name):
+    act, kind, text = refusals()[name]
+    with pytest.raises(kind, match=text):
+        act()
+
+
+@pytest.mark.filterwarnings("ignore")  # torch.jit.trace is deprecated, and warns of Python conditions
+def test_a_traced_layer_computes():
+    lstm, x = LSTM(4, 5, backend="native"), torch.randn(7, 3, 4)
+    with torch.no_grad():
+        traced = torch.jit.trace(lstm, x)
+        other = torch.randn(7, 3, 4)
+        assert torch.equal(traced(other)[0], lstm(other)[0])
+
+
+def test_a_view_of_an_imaginary_part_is_read_with_its_sign():
+    lstm = LSTM(1, 1, backend="native", dtype=torch.float64)
+    x = torch.randn(7, 3, 1, dtype=torch.cdouble).conj().imag
+    assert x.is_neg()
+    torch.testing.assert_close(lstm(x)[0], lstm(x.resolve_neg())[0], rtol=0, atol=0)
+
+
+def test_second_derivatives_of_sequences_without_rows():
+    lstm = LSTM(2, 3, backend="native", dtype=torch.float64)
+    h, c = (torch.randn(1, 2, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    empty = Ragged(torch.zeros(0, 2, dtype=torch.float64), torch.zeros(3, dtype=torch.int64))
+    _, (last, _) = lstm(empty, (h, c))
+    (first,) = torch.autograd.grad(last.square().sum(), h, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), h)
+    torch.testing.assert_close(second, torch.full_like(h, 2.0))

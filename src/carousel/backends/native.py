@@ -17,6 +17,7 @@ from torch import Tensor
 
 from carousel import _core
 from carousel.backends import Call, Result, Rows, load
+from carousel.backends.operands import check, check_gradients, plain, refuse_transforms, transformed
 from carousel.cell import CellSpec
 from carousel.errors import NotSupported
 
@@ -35,11 +36,13 @@ def supports(spec: CellSpec, device: torch.device, dtype: torch.dtype) -> str | 
 def run(spec: CellSpec, call: Call) -> Result:
     x, rows, h, c, directions, elapsed, seed, trace, recompute = call
     weights = [w for direction in directions for w in direction.values()]
-    keep = torch.is_grad_enabled() and any(
-        t.requires_grad for t in (x, h, c, *weights, *(() if elapsed is None else (elapsed,)))
-    )
+    operands = (x, h, c, elapsed, *weights)
+    if not torch.compiler.is_compiling():
+        refuse_transforms(operands)
+    keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in operands)
     written, recompute = _written(spec), recompute if keep else 0
-    if not _plain(x):
+    if torch.compiler.is_compiling() or not plain(operands):
+        _check_autocast()
         found = torch.ops.carousel.lstm_layer(
             x, *rows[:3], h, c, weights, elapsed, seed, written, keep, trace, recompute
         )
@@ -52,26 +55,18 @@ def run(spec: CellSpec, call: Call) -> Result:
     return Result(y, h, c, traced if trace else None)
 
 
-def _plain(x: Tensor) -> bool:
-    """Whether nobody watches: then the operators' own machinery (0.2 ms a step) is not needed."""
-    return (
-        not torch.compiler.is_compiling()
-        and type(x) in (Tensor, torch.nn.Parameter)
-        and not torch.is_autocast_enabled("cpu")
-        and torch._C._len_torch_dispatch_stack() == 0
-        and torch._C._functorch.peek_interpreter_stack() is None
-    )
-
-
 _WRITTEN: dict[CellSpec, str] = {}
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _written(spec: CellSpec) -> str:
     """torch.compile asks once and keeps the answer in its graph; it would look behind an lru_cache."""
     if spec not in _WRITTEN:
         _WRITTEN[spec] = json.dumps(asdict(spec))
     return _WRITTEN[spec]
+
+
+# As torch.compiler.assume_constant_result marks it, which would import the compiler: 1.4 s at every start.
+_written._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @lru_cache(maxsize=256)
@@ -121,6 +116,7 @@ def _draws(seed: Tensor | None) -> tuple[bool, int]:
 
 
 def _inputs(
+    spec: CellSpec,
     x: Tensor,
     rows: Sequence[Tensor],
     h: Tensor,
@@ -130,11 +126,13 @@ def _inputs(
     recompute: int,
 ) -> tuple[list[int], list[int], list[int], list[Tensor]]:
     """Dimensions, addresses of inputs and of weights; and the tensors to hold on to while these are used."""
+    check(spec, x, rows, h, c, weights, elapsed)
+    x, h, c = x.resolve_neg(), h.resolve_neg(), c.resolve_neg()
     if x.stride(-1) != 1 and x.shape[-1] > 1:
         x = x.contiguous()
     held = [x, *(t.contiguous() for t in (*rows, h, c))]
-    gaps = [] if elapsed is None else [elapsed.contiguous()]
-    used = [w.contiguous() for w in weights]
+    gaps = [] if elapsed is None else [elapsed.resolve_neg().contiguous()]
+    used = [w.resolve_neg().contiguous() for w in weights]
     dims = [x.shape[0], h.shape[1], rows[1].shape[0], x.stride(0), recompute]
     addresses = [t.data_ptr() for t in held] + [gaps[0].data_ptr() if gaps else 0]
     return dims, addresses, [w.data_ptr() for w in used], [*held, *gaps, *used]
@@ -156,7 +154,7 @@ def _forward(
     recompute: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     plan = _plan(spec, x.dtype, _sizes(x, h, c))
-    dims, addresses, used, held = _inputs(x, (first, ahead, lengths), h, c, weights, elapsed, recompute)
+    dims, addresses, used, held = _inputs(_read(spec), x, (first, ahead, lengths), h, c, weights, elapsed, recompute)
     out = _outputs(x, first, ahead, lengths, h, c, weights, elapsed, seed, spec, keep, trace, recompute)
     _core.forward(
         plan,
@@ -238,10 +236,16 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> Non
     ctx.spec, ctx.recompute = spec, recompute
 
 
+def _watched(tensors: Sequence[Tensor | None]) -> bool:
+    return torch.is_grad_enabled() or torch.compiler.is_compiling() or not plain(tensors)
+
+
 def _vjp(ctx: Any, *of: Tensor | None) -> tuple[Any, ...]:
     of_y, of_h, of_c, _, _ = of
     x, first, ahead, lengths, h, c, elapsed, seed, y, reserve, *weights = ctx.saved_tensors
-    backward = torch.ops.carousel.lstm_layer_backward if torch.is_grad_enabled() or not _plain(x) else _backward
+    if not torch.compiler.is_compiling() and transformed(of):
+        _refuse_vmap()
+    backward = torch.ops.carousel.lstm_layer_backward if _watched((x, *of)) else _backward
     of_x, of_h0, of_c0, *rest = backward(
         torch.zeros_like(y) if of_y is None else of_y,
         torch.zeros_like(h) if of_h is None else of_h,
@@ -277,10 +281,12 @@ def _backward(
     of_x: bool,
 ) -> list[Tensor]:
     plan = _plan(spec, x.dtype, _sizes(x, h, c))
-    dims, addresses, used, held = _inputs(x, (first, ahead, lengths), h, c, weights, elapsed, recompute)
-    of_y = of_y if of_y.stride(-1) == 1 else of_y.contiguous()
-    of_h, of_c = of_h.contiguous(), of_c.contiguous()
-    d = h.shape[0]
+    dims, addresses, used, held = _inputs(_read(spec), x, (first, ahead, lengths), h, c, weights, elapsed, recompute)
+    d, batch, output = h.shape
+    kept = _reserve_shape(spec, x.dtype, x.shape[0], ahead.shape[0], (batch, c.shape[-1], output, d), recompute)
+    check_gradients(x, h, c, y, (of_y, of_h, of_c), reserve, kept)
+    of_y = of_y.resolve_neg() if of_y.stride(-1) == 1 else of_y.resolve_neg().contiguous()
+    of_h, of_c, y, reserve = (t.resolve_neg().contiguous() for t in (of_h, of_c, y, reserve))
     inputs = [x.new_empty((d, *x.shape) if of_x else (0,)), h.new_empty(h.shape), c.new_empty(c.shape)]
     found = [w.new_empty(w.shape) for w in weights]
     gaps = [] if elapsed is None else [elapsed.new_empty(elapsed.shape)]
@@ -342,7 +348,10 @@ def _second(ctx: Any, of_gradients: list[Tensor | None]) -> tuple[Any, ...]:
             inputs.append(elapsed.view_as(elapsed) if elapsed.requires_grad else elapsed.detach().requires_grad_())
         upstream = [t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in (of_y, of_h, of_c)]
         found = _reference(ctx.spec, inputs, (first, ahead, lengths), len(weights), seed)
-        of_inputs = torch.autograd.grad(found, inputs, upstream, create_graph=True, allow_unused=True)
+        given = [(made, of) for made, of in zip(found, upstream, strict=True) if made.requires_grad]  # no rows, no y
+        of_inputs = torch.autograd.grad(
+            [made for made, _ in given], inputs, [of for _, of in given], create_graph=True, allow_unused=True
+        )
         pairs = [
             (g, of)
             for g, of, wanted in zip(of_inputs, of_gradients, [ctx.of_x] + [True] * (len(inputs) - 1), strict=True)
@@ -381,6 +390,14 @@ def _reference(
     call = Call(x, Rows(*rows, False, False), h, c, directions, elapsed, seed, False, 0)
     result: Result = load("reference").run(cell, call)
     return result[:3]
+
+
+def _check_autocast() -> None:
+    if torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") is not torch.bfloat16:
+        raise NotSupported(
+            f"autocast to {torch.get_autocast_dtype('cpu')} is not computed by the native backend: use "
+            "torch.autocast('cpu', torch.bfloat16), or backend='aten'."
+        )
 
 
 def _refuse_vmap(*_: Any) -> Any:
