@@ -328,3 +328,19 @@ def test_heads_that_make_no_sense_are_refused(fields: dict[str, object]) -> None
     with pytest.raises(ValueError, match=r"must"):
         ForecastHead(**fields)
     assert DEFAULT_QUANTILES[ForecastHead().median] == 0.5
+
+
+def test_the_size_of_a_series_does_not_change_its_scaled_windows(series: Series, config: TableInput) -> None:
+    at = np.array([20, 39, 50, 66])
+    plain = Rows(series, config)
+    windows = plain.gather(plain.place(at))
+    for factor in (2.0**-40, 2.0**-70, 2.0**40):
+        rows = Rows(replace(series, target=series.target * factor), config)
+        found = rows.gather(rows.place(at))
+        np.testing.assert_allclose(found.spread, windows.spread * factor, rtol=1e-12)
+        np.testing.assert_allclose(found.steps, windows.steps, rtol=1e-6)
+    flat = Rows(replace(series, target=np.where(np.isnan(series.target), np.nan, 3e-12)), config)
+    spread = flat.gather(flat.place(at)).spread
+    np.testing.assert_allclose(spread, 3e-16 + 3e-17, rtol=1e-9)
+    zero = Rows(replace(series, target=np.where(np.isnan(series.target), np.nan, 0.0)), config)
+    assert (zero.gather(zero.place(at)).spread == 1e-9).all()

@@ -313,3 +313,122 @@ def test_a_target_of_text_is_refused_and_not_taken_as_categories(text: str) -> N
     assert "row 1, column 'sales'" in bad(frame.with_columns(sales=pl.lit(text)))
     empty = frame.with_columns(sales=pl.lit(None, pl.String))
     assert "column 'sales': no value of the target is observed" in bad(empty)
+
+
+def csv(tmp_path, text: str) -> pl.DataFrame:
+    (tmp_path / "t.csv").write_text(text)
+    return read_file(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize(
+    ("texts", "kind", "second"),
+    [
+        (("2024-01-31", "2024-02-01"), pl.Date(), date(2024, 2, 1)),
+        (("2024/01/31", "2024/02/01"), pl.Date(), date(2024, 2, 1)),
+        (("2024-01-31 12:30", "2024-02-01T13:30"), pl.Datetime("us"), datetime(2024, 2, 1, 13, 30)),
+        (("2024-01-31 12:30:05", "2024-02-01 13:30:06.25"), pl.Datetime("us"), datetime(2024, 2, 1, 13, 30, 6, 250000)),
+        (
+            ("2024-01-31T12:30:05Z", "2024-02-01T00:30:06+01:00"),
+            pl.Datetime("us", "UTC"),
+            datetime(2024, 1, 31, 23, 30, 6, tzinfo=ZoneInfo("UTC")),
+        ),
+        (("01/02/2015", "02/02/2015"), pl.String(), "02/02/2015"),
+        (("2024-01-31", "2024-02-30"), pl.String(), "2024-02-30"),
+        (("2024-01", "2024-02"), pl.String(), "2024-02"),
+        (("12", "007"), pl.String(), "007"),
+        (("12", "7"), pl.Int64(), 7),
+        (("0", "-7"), pl.Int64(), -7),
+        (("9223372036854775807", "9223372036854775808"), pl.String(), "9223372036854775808"),
+        (("1", "9" * 50), pl.String(), "9" * 50),
+        (("0.5", "007"), pl.Float64(), 7.0),
+    ],
+)
+def test_csv_takes_only_what_can_be_read_one_way(tmp_path, texts, kind, second) -> None:
+    found = csv(tmp_path, "a,b\n" + "".join(f"{text},1\n" for text in (*texts, "")))
+    assert found["a"].dtype == kind
+    assert found["a"].to_list()[1:] == [second, None]
+
+
+def test_ids_of_digits_keep_their_zeros_and_their_length(tmp_path) -> None:
+    s = read_table(csv(tmp_path, "k,y\n007,1\n010,02\n007,3\n"), Roles("k", None, ("y",)))
+    assert s.ids == ["007", "010"]
+    assert s.target[:, 0].tolist() == [1, 3, 2]
+    s = read_table(csv(tmp_path, "k,y\n18446744073709551617,1\n5,2\n"), Roles("k", None, ("y",)))
+    assert s.ids == ["18446744073709551617", "5"]
+
+
+def test_dates_of_which_day_and_month_are_not_clear_are_refused(tmp_path) -> None:
+    frame = csv(tmp_path, "day,y\n01/01/2015,1\n02/01/2015,2\n03/01/2015,3\n")
+    assert "row 1, column 'day': '01/01/2015' is not a time; write it as 2024-03-01" in bad_of(
+        lambda: read_table(frame, Roles(None, "day", ("y",)))
+    )
+    given = {"id": None, "target": ("y",), "static": (), "known": ()}
+    text = bad_of(lambda: infer_roles(frame, time=None, features=None, **given))
+    assert "column 'day': text like '01/01/2015' looks like dates of which day and month" in text
+    assert "write them as 2024-03-01" in text
+    iso = pl.DataFrame({"day": ["2015-01", "2015-02"], "y": [1.0, 2.0]})
+    text = bad_of(lambda: infer_roles(iso, time=None, features=None, **given))
+    assert "column 'day': text like '2015-01' looks like a time; name the column as the time" in text
+    assert infer_roles(frame, time=None, features=("day",), **given).features == ("day",)
+    parts = pl.DataFrame({"part": ["1-2", "3/4"], "y": [1.0, 2.0]})
+    assert infer_roles(parts, time=None, features=None, **given).features == ("part",)
+
+
+def bad_of(call) -> str:
+    with pytest.raises(DataError) as caught:
+        call()
+    return str(caught.value)
+
+
+def test_a_row_of_too_many_fields_is_named(tmp_path) -> None:
+    text = bad_of(lambda: csv(tmp_path, 'a,b\n1,"2,5"\n1,2\n1,2,3,4\n'))
+    assert "row 3 has 4 fields where the header has 2" in text
+
+
+def test_numbers_of_an_object_column_are_numbers() -> None:
+    frame = pd.DataFrame({"t": [1, 2, 3], "y": pd.Series([1.5, None, 3], dtype=object)})
+    np.testing.assert_array_equal(read_table(frame, Roles(None, "t", ("y",))).target[:, 0], [1.5, np.nan, 3])
+
+
+@pytest.mark.parametrize("kind", ["pandas", "polars"])
+def test_timestamps_after_2262_keep_their_order(kind: str) -> None:
+    days = [datetime(2261, 12, 31), datetime(2262, 12, 31), datetime(2263, 12, 31)]
+    frame = pl.DataFrame({"t": pl.Series(days, dtype=pl.Datetime("us")), "y": [1.0, 2.0, 3.0]})
+    s = read_table(frame.to_pandas() if kind == "pandas" else frame, Roles(None, "t", ("y",)))
+    np.testing.assert_array_equal(s.time, stamps("2261-12-31", "2262-12-31", "2263-12-31"))
+    assert s.target[:, 0].tolist() == [1, 2, 3]
+    made = write_table(s, np.zeros(1, int), s.grid.ahead(s.time[-1:], 1), {"x": [1.0]})
+    assert made["t"][0] == datetime(2264, 12, 30)
+
+
+@pytest.mark.parametrize("kind", ["pandas", "polars"])
+@pytest.mark.parametrize(
+    ("first", "hour", "minute", "utc"),
+    [
+        (datetime(2024, 3, 25), 2, 30, datetime(2024, 3, 31, 1, 30)),  # 02:30 does not exist: 03:30 summer time
+        (datetime(2024, 10, 21), 2, 30, datetime(2024, 10, 27, 0, 30)),  # 02:30 occurs twice: the first
+    ],
+)
+def test_forecasts_over_a_change_of_the_clocks(kind: str, first, hour, minute, utc) -> None:
+    zone = ZoneInfo("Europe/Berlin")
+    # Two series, so that one has its change of the clocks behind it and the grid is that of the wall clock.
+    old = [datetime(2023, 3, 24, hour, minute) + timedelta(days=k) for k in (0, 1, 3, 4, 5, 6)]
+    new = [first.replace(hour=hour, minute=minute) + timedelta(days=k) for k in range(6)]
+    days = pl.Series([d.replace(tzinfo=zone) for d in old + new]).dt.convert_time_zone("Europe/Berlin")
+    frame = pl.DataFrame({"k": ["a"] * 6 + ["b"] * 6, "t": days, "y": np.arange(12.0)})
+    s = read_table(frame.to_pandas() if kind == "pandas" else frame, Roles("k", "t", ("y",)))
+    assert s.grid == Grid("even", DAY, wall=True)
+    last = s.time[s.offsets[2] - 1]
+    made = write_table(s, np.ones(2, int), s.grid.ahead(last, np.array([1, 2])), {"x": [1.0, 2.0]})
+    expected = [utc, datetime(utc.year, utc.month, utc.day + 1, hour, minute, tzinfo=zone)]
+    assert made["t"][0].timestamp() == expected[0].replace(tzinfo=ZoneInfo("UTC")).timestamp()
+    assert made["t"][1] == expected[1]
+
+
+@pytest.mark.parametrize("dtype", [pl.Int8, pl.UInt8, pl.Int32])
+def test_times_ahead_do_not_overflow_narrow_integers(dtype) -> None:
+    frame = pl.DataFrame({"t": pl.Series([125, 126, 127], dtype=dtype), "y": [1.0, 2, 3]})
+    s = read_table(frame, Roles(None, "t", ("y",)))
+    made = write_table(s, np.zeros(200, int), s.grid.ahead(s.time[-1:], np.arange(1, 201)), {"x": np.ones(200)})
+    assert made["t"].dtype == pl.Int64
+    assert made["t"].to_list() == list(range(128, 328))

@@ -7,7 +7,7 @@ steps earlier" mean the same season: even spacing, months (of 28 to 31 days), or
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -190,6 +190,14 @@ def utc_offset(utc: Floats, zone: str) -> Floats:
     info = ZoneInfo(zone)
     ahead = [datetime.fromtimestamp(int(h) * 900, UTC).astimezone(info).utcoffset() for h in hours]
     return np.array([a.total_seconds() if a else 0.0 for a in ahead])[inverse].reshape(utc.shape)
+
+
+def utc_of_wall(wall: Floats, zone: str) -> Floats:
+    """UTC seconds of wall-clock seconds [N]: the first of two where the clocks go back, an hour later in their gap."""
+    info = ZoneInfo(zone)
+    start = datetime(1970, 1, 1, tzinfo=info)
+    ahead = [(start + timedelta(seconds=float(t))).utcoffset() for t in wall]  # adds to the wall clock, with fold 0
+    return np.asarray(wall - np.array([a.total_seconds() if a else 0.0 for a in ahead]))
 
 
 def _gaps(values: Floats, offsets: Ints) -> Floats:

@@ -61,10 +61,19 @@ def is_category(column: Column) -> bool:
     return 2 * sum(_is_number(v) for v in sample) < len(sample) if sample else True
 
 
-def numbers(column: Column, source: str) -> NDArray[np.float64]:
-    """float64 [N], NaN where the value is missing.
+def first_date(column: Column) -> tuple[str, str] | None:
+    """The first text and "iso" or "slashed" where every text of the column is a date of that form, else None."""
+    given = [value.strip() for value in _texts(column) if value is not None]
+    for form, pattern in (("iso", _ISO_DATE), ("slashed", _SLASHED_DATE)):
+        if given and all(pattern.match(value) for value in given):
+            return given[0], form
+    return None
 
-    Raises DataError for text, for infinite values and for types that are no numbers.
+
+def numbers(column: Column, source: str) -> NDArray[np.float64]:
+    """float64 [N], NaN where the value is missing; text is taken where all of it is numbers.
+
+    Raises DataError for other text, for infinite values and for types that are no numbers.
     """
     name = column.name
     if column.null_count() == len(column):
@@ -76,10 +85,11 @@ def numbers(column: Column, source: str) -> NDArray[np.float64]:
                     f"{source}, row {row + 1}, column {name!r}: {value!r} is not a number;"
                     " correct it or leave it empty."
                 )
-        raise DataError(f"{source}, column {name!r}: the numbers are stored as text; convert the column to numbers.")
-    if not (column.dtype.is_numeric() or column.dtype == nw.Boolean or column.null_count() == len(column)):
+        found = np.array([np.nan if value is None else float(value) for value in _texts(column)])
+    elif not (column.dtype.is_numeric() or column.dtype == nw.Boolean or column.null_count() == len(column)):
         raise DataError(f"{source}, column {name!r}: {column.dtype} is not a numeric type; convert it to numbers.")
-    found = np.asarray(column.cast(nw.Float64).to_numpy(), dtype=np.float64)
+    else:
+        found = np.asarray(column.cast(nw.Float64).to_numpy(), dtype=np.float64)
     infinite = np.flatnonzero(np.isinf(found))
     if len(infinite):
         row = int(infinite[0])
@@ -136,8 +146,8 @@ def times(column: Column, source: str) -> tuple[NDArray[np.float64], Clock]:
     if isinstance(dtype, nw.Datetime):
         zone = dtype.time_zone
         plain = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if zone else column
-        stamps = np.asarray(plain.to_numpy(), dtype="datetime64[ns]")
-        return stamps.astype(np.int64) / 1e9, Clock("timestamp", dtype, zone)
+        stamps = np.asarray(plain.to_numpy(), dtype="datetime64[us]")  # of nanoseconds, 64 bits end in 2262
+        return stamps.astype(np.int64) / 1e6, Clock("timestamp", dtype, zone)
     if is_text(column):
         found, pattern = _parse(column, source)
         return found, Clock("text", nw.String(), pattern=pattern)
@@ -170,6 +180,8 @@ def _parse(column: Column, source: str) -> tuple[NDArray[np.float64], str]:
     return found, next((p for p in _PATTERNS if first.strftime(p) == values[0]), "")
 
 
+_ISO_DATE = re.compile(r"\d{4}-\d{1,2}(-\d{1,2})?($|[ T]\d)")
+_SLASHED_DATE = re.compile(r"(\d{1,2}([/.-])\d{1,2}\2(\d{4}|\d{2})|\d{4}([/.])\d{1,2}\4\d{1,2})($|[ T]\d)")
 _MONTH = re.compile(r"\d{4}-\d{2}")
 _PATTERNS = (
     "%Y-%m",
@@ -188,6 +200,8 @@ def _texts(column: Column) -> list[str | None]:
 
 
 def _is_number(text: str) -> bool:
+    if "_" in text:  # which Python allows within digits
+        return False
     try:
         float(text)
     except ValueError:

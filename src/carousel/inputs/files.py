@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import io
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +21,9 @@ _MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
 
 def read_file(path: str | Path) -> polars.DataFrame:
     """The table in a CSV, TSV, Parquet or JSON-lines file; dates and timestamps in text are recognised.
+
+    Of text, only ISO 8601 (and 2024/03/01) is taken as a time: day and month of 01/02/2024 cannot be told apart.
+    Whole numbers that would change as integers, such as 007, stay text.
 
     Raises DataError where the file is missing, unreadable, empty, or of a kind that its suffix does not tell, and
     MissingExtra without polars.
@@ -46,19 +51,77 @@ def read_file(path: str | Path) -> polars.DataFrame:
             frame = pl.read_ndjson(path, infer_schema_length=None)
         else:
             separator = "\t" if suffix == ".tsv" else ","
+            texts = pl.read_csv(path, separator=separator, infer_schema=False, null_values=_MISSING)
+            codes = {name: pl.String() for name in texts.columns if _is_code(texts[name])}
             frame = pl.read_csv(
                 path,
                 separator=separator,
-                try_parse_dates=True,
+                schema_overrides=codes,
                 infer_schema_length=None,
                 null_values=_MISSING,
             )
+            frame = frame.with_columns(_iso_times(frame[name]) for name in frame.columns)
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if reason.startswith("found more fields"):
+            reason = _longest_row(path, separator)
         raise DataError(f"{path}: the file cannot be read as {suffix[1:]} ({reason}); check its contents.") from None
     if not frame.height:
         raise DataError(f"{path}: the table has no rows; give it at least one observation.")
     return frame
+
+
+def _is_code(texts: polars.Series) -> bool:
+    """Whether these are all digits, of which some would not survive as integers: 007, or beyond 64 bits."""
+    import polars as pl
+
+    given = texts.drop_nulls()
+    if not len(given) or not given.str.contains(r"^[+-]?\d+$").all():
+        return False
+    lossy = given.str.contains(r"^[+-]?0\d") | given.cast(pl.Int64, strict=False).is_null()
+    return bool(lossy.any())
+
+
+def _iso_times(column: polars.Series) -> polars.Series:
+    """Text that is a date or a timestamp in every row as such, with an offset in UTC; anything else as it is."""
+    import polars as pl
+
+    given = column.drop_nulls() if column.dtype == pl.String else None
+    if given is None or not len(given):
+        return column
+    for pattern, form, kind in _ISO:
+        if given.str.contains(pattern).all():
+            plain = column.str.replace_all("/", "-").str.replace(" ", "T")
+            found = plain.str.to_date(form, strict=False) if kind == "date" else _stamps(plain, form)
+            return found if found.null_count() == column.null_count() else column
+    return column
+
+
+def _stamps(texts: polars.Series, form: str) -> polars.Series:
+    return texts.str.to_datetime(form, time_unit="us", strict=False)
+
+
+_DAY = r"^\d{4}(-\d{2}-|/\d{2}/)\d{2}"
+_OFFSET = r"(Z|[+-]\d{2}:?\d{2})$"
+_ISO = (
+    (_DAY + "$", "%Y-%m-%d", "date"),
+    (_DAY + r"[ T]\d{2}:\d{2}$", "%Y-%m-%dT%H:%M", "stamp"),
+    (_DAY + r"[ T]\d{2}:\d{2}:\d{2}(\.\d{1,9})?$", "%Y-%m-%dT%H:%M:%S%.f", "stamp"),
+    (_DAY + r"[ T]\d{2}:\d{2}" + _OFFSET, "%Y-%m-%dT%H:%M%#z", "stamp"),
+    (_DAY + r"[ T]\d{2}:\d{2}:\d{2}(\.\d{1,9})?" + _OFFSET, "%Y-%m-%dT%H:%M:%S%.f%#z", "stamp"),
+)
+
+
+def _longest_row(path: Path, separator: str) -> str:
+    """Why the table is ragged: the first row that has more fields than the header."""
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    with opened(path, "rt", encoding="utf-8", errors="replace", newline="") as file:
+        rows = csv.reader(file, delimiter=separator)
+        header = next(rows)
+        for number, row in enumerate(rows, 1):
+            if len(row) > len(header):
+                return f"row {number} has {len(row)} fields where the header has {len(header)}"
+    return "a row has more fields than the header"
 
 
 def table_bytes(frame: polars.DataFrame, suffix: str) -> bytes:

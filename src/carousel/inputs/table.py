@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from carousel.errors import DataError
 from carousel.inputs import columns
-from carousel.inputs.clock import Clock, Grid, infer_grid, utc_offset
+from carousel.inputs.clock import Clock, Grid, infer_grid, utc_of_wall, utc_offset
 
 __all__ = ["Roles", "Series", "infer_roles", "read_table", "write_table"]
 
@@ -126,7 +126,7 @@ def infer_roles(
     """Fill in what the table makes plain: the only timestamp column is the time, the only numeric one the target,
     and with `features` None every column without a role is a feature.
 
-    Raises DataError where the target is ambiguous.
+    Raises DataError where the target is ambiguous, or text looks like dates and no column is the time.
     """
     table = columns.as_frame(frame, source)
     taken = {name for name in (id, time, *target, *(features or ()), *static, *known) if name}
@@ -136,6 +136,9 @@ def infer_roles(
         stamps = [n for n in free if table[n].dtype == nw.Date or isinstance(table[n].dtype, nw.Datetime)]
         time = stamps[0] if len(stamps) == 1 else None
         free = [name for name in free if name != time]
+    if time is None and features is None:
+        for name in free:
+            _refuse_unread_times(table[name], source)
     if not target:
         numeric = [name for name in free if table[name].dtype.is_numeric()]
         if len(numeric) != 1:
@@ -144,6 +147,23 @@ def infer_roles(
         target = (numeric[0],)
         free.remove(numeric[0])
     return Roles(id, time, target, tuple(free) if features is None else features, static, known)
+
+
+def _refuse_unread_times(column: nw.Series[Any], source: str) -> None:
+    """Dates in text would be taken as a category of as many values as there are days."""
+    if not columns.is_text(column):
+        return
+    first = columns.first_date(column)
+    if first and first[1] == "iso":
+        raise DataError(
+            f"{source}, column {column.name!r}: text like {first[0]!r} looks like a time; name the column as the time,"
+            " or as a feature."
+        )
+    if first:
+        raise DataError(
+            f"{source}, column {column.name!r}: text like {first[0]!r} looks like dates of which day and month cannot"
+            " be told apart; write them as 2024-03-01, or name the column as a feature."
+        )
 
 
 def read_table(
@@ -231,6 +251,9 @@ def write_table(series: Series, which: Ints, time: Floats, rest: Mapping[str, ND
     return nw.from_dict({column.name: column for column in made}).to_native()
 
 
+_NARROW = (nw.Int8, nw.Int16, nw.Int32, nw.UInt8, nw.UInt16, nw.UInt32)  # the times ahead may not fit
+
+
 def _write_time(name: str, time: Floats, series: Series) -> nw.Series[Any]:
     clock, backend = series.clock, series.backend
     if clock.kind == "row":
@@ -238,14 +261,15 @@ def _write_time(name: str, time: Floats, series: Series) -> nw.Series[Any]:
     if clock.kind == "number":
         whole = clock.dtype.is_integer() and np.all(time == np.rint(time))
         values = np.rint(time).astype(np.int64) if whole else time
-        return nw.new_series(name, values, clock.dtype if whole else nw.Float64(), backend=backend)
+        dtype = nw.Int64() if clock.dtype in _NARROW else clock.dtype
+        return nw.new_series(name, values, dtype if whole else nw.Float64(), backend=backend)
     stamps = np.rint(time * 1e6).astype(np.int64).astype("datetime64[us]")
     if clock.kind == "text":
         return nw.new_series(name, [clock.describe(t) for t in time], nw.String(), backend=backend)
-    plain = nw.new_series(name, stamps, nw.Datetime("us"), backend=backend)
     if clock.zone and series.grid.wall:
-        plain = plain.dt.replace_time_zone(clock.zone)
-    elif clock.zone:
+        stamps = np.rint(utc_of_wall(time, clock.zone) * 1e6).astype(np.int64).astype("datetime64[us]")
+    plain = nw.new_series(name, stamps, nw.Datetime("us"), backend=backend)
+    if clock.zone:
         plain = plain.dt.replace_time_zone("UTC").dt.convert_time_zone(clock.zone)
     return plain.cast(clock.dtype)
 

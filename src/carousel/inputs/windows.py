@@ -24,6 +24,7 @@ Ints = NDArray[np.int64]
 
 FAR = 10.0  # spreads between a window's level and the mean of all history that count as one
 NEVER = np.float32(-1)  # the age before a first observation; not 0, or such rows would be all zeros
+LEAST = 1e-9  # spread of a series that was always 0; less where the series itself is smaller
 BOUND = np.float32(100)  # of scaled inputs: a window that was flat until now must not drown the rest
 
 
@@ -145,7 +146,9 @@ class Rows:
         spread = (np.abs(filled - level[:, None]) * seen).sum(1) / n
         running = np.take_along_axis(self.running, np.maximum(row, 0), 0)
         spread = np.maximum(np.where(count > 1, spread, 0.0), 0.1 * running)
-        floor = 1e-4 * np.maximum(np.abs(filled).sum(1) / n, np.abs(last)) + 1e-9
+        size = np.maximum(np.abs(filled).sum(1) / n, np.abs(last))
+        least = np.maximum(size, running)
+        floor = 1e-4 * size + np.where(least > 0, np.minimum(LEAST, 1e-5 * least), LEAST)
         return level, np.maximum(spread, floor), last
 
     def _channels(self, past: Singles, context: Ints, out: NDArray[np.bool_]) -> list[Singles]:
