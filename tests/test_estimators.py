@@ -368,6 +368,14 @@ def test_parameters_out_of_range_say_so(changes: dict[str, Any], message: str) -
         forecaster(**changes).fit(shops())
 
 
+@pytest.mark.parametrize("name", ["season", "context"])
+def test_looking_back_further_than_any_series_is_refused(name: str) -> None:
+    message = f"data: a {name} of 61 rows is longer than the longest series, which has 60 rows; give a shorter {name}"
+    with pytest.raises(DataError, match=message):
+        forecaster(**{name: 61}).fit(shops())
+    assert forecaster(**{name: 60}).fit(shops()).config_.input.context >= 24
+
+
 def test_other_columns_are_features_unless_named() -> None:
     frame = shops().drop("size", "kind")
     model = forecaster(features=None, static=(), known=("promo",)).fit(frame)

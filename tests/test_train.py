@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import pickle
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,7 @@ def test_mixed_precision_trains_and_keeps_whole_weights() -> None:
 def test_threads_are_set_for_training_only(monkeypatch: pytest.MonkeyPatch) -> None:
     counts: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", counts.append)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
     before = torch.get_num_threads()
     train(Regression(), TrainConfig(**{**vars(SMALL), "threads": 3}))
     train(Regression(), SMALL)
@@ -249,8 +251,49 @@ def test_settings_are_read_as_their_types() -> None:
         ("dropout=1.5", r"dropout must be in \[0, 1\), got 1\.5"),
         ("cell.zoneout_c=2", "zoneout_c is a probability"),
         ("learning_rate=nan", "learning_rate must be positive, got nan"),
+        ("weight_decay=nan", "weight_decay must be at least 0, got nan"),
+        ("linear_rate=1e300", r"linear_rate must be at most 1000, got 1e\+300"),
+        ("learning_rate=1e300", r"learning_rate must be at most 1000, got 1e\+300"),
+        ("epochs=1e300", r"epochs must be at most 1e\+09, got 1e\+300"),
+        ("seed=99999999999999999999", f"seed must be at most {2**62}, got 99999999999999999999"),
+        ("batch_size=99999999999999999999", "batch_size must be at most 2147483647, got 99999999999999999999"),
+        ("num_layers=1001", "num_layers must be at most 1000, got 1001"),
+        ("cell.proj_size=64", r"cell\.proj_size must be smaller than hidden_size \(64\), got 64"),
+        ("threads=100000", f"threads is 100000, more than the processors of this machine .{os.cpu_count()}.; set at"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(setting: str, message: str) -> None:
     with pytest.raises(CarouselError, match=message):
         TrainConfig().with_settings([setting])
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"hidden_size": 16.5}, "hidden_size must be a whole number, got 16.5"),
+        ({"steps": True}, "steps must be a whole number, got True"),
+        ({"clip": "1"}, "clip must be a number, got '1'"),
+        ({"refit": 1}, "refit must be true or false, got 1"),
+        ({"accelerator": None}, "accelerator must be text, got None"),
+        ({"cell": {"peephole": True}}, "cell must be a CellSpec, got {'peephole': True}"),
+        ({"level": 3}, "level must be one of last, mean, got 3"),
+    ],
+)
+def test_fields_of_a_wrong_type_are_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        TrainConfig(**fields)
+
+
+def test_more_threads_than_processors_are_refused_where_it_trains_but_not_where_a_model_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    made = TrainConfig(**{**vars(SMALL), "threads": 3})
+    with pytest.raises(CarouselError, match=r"threads is 3, more than the processors of this machine \(2\); set at mo"):
+        train(Regression(), made)
+
+
+def test_the_largest_choices_still_train() -> None:
+    edge = {"seed": 2**62, "clip": 1e9, "recency": 1e9, "ridge": 1e9, "epochs": 1e9, "linear_rate": 1000}
+    made = train(Regression(), TrainConfig(**{**vars(SMALL), **edge}), seeds=2)
+    assert all(torch.isfinite(value).all() for weights in made.members for value in weights.values())

@@ -44,6 +44,8 @@ class StackConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is a probability in [0, 1), got {self.dropout}")
+        if self.cell.proj_size >= self.hidden_size:
+            raise ValueError(f"proj_size must be smaller than hidden_size, got {self.cell.proj_size}")
 
     @property
     def output_size(self) -> int:

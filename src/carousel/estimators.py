@@ -154,6 +154,7 @@ class Forecaster:
         h, share = self.horizon, self.config.holdout
         series = long_enough(series, h, holdout=valid is None and share > 0, skip_short=skip_short)
         seasons = infer_seasons(series) if self.season is None else (self.season,) if self.season > 1 else ()
+        self._refuse_long_looks(series, default_context(seasons, h))
         context = self.context or default_context(seasons, h)
         if valid is None:
             split = split_by_time(series, h, context, share)
@@ -250,6 +251,17 @@ class Forecaster:
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
                 raise CarouselError(f"{name} must be a whole number of at least 1, got {value!r}; give a larger one.")
             setattr(self, name, int(value))
+
+    def _refuse_long_looks(self, series: Series, usual: int) -> None:
+        """A season or a context that no series has; the usual context of a short series pads, and may be named."""
+        longest = int(series.lengths.max())
+        for name, limit in (("season", longest), ("context", max(longest, usual))):
+            value = getattr(self, name)
+            if value is not None and value > limit:
+                raise DataError(
+                    f"{series.source}: a {name} of {value} rows is longer than the longest series, which has {longest}"
+                    f" rows; give a shorter {name} or longer series."
+                )
 
     def _refuse_taken_names(self, roles: Roles, source: str) -> None:
         """Forecasts have columns of their own beside those of id and time."""

@@ -103,10 +103,12 @@ def train(
 
     A `checkpoint` is written every so many steps, and on SIGINT or SIGTERM, which then raise Interrupted; `resume`
     goes on from it, bit for bit as if nothing had happened (on the same machine and thread count). Raises
-    CarouselError where it is missing or of another config or other data (`fingerprint`). `stage` is kept in the
+    CarouselError where it is missing or of another config or other data (`fingerprint`), and for more threads than
+    there are processors. `stage` is kept in the
     checkpoint for a caller that trains in several stages, see `checkpoint.stage_of`. The checkpoint stays: the
     caller removes it when the model is safe.
     """
+    config.require_threads()
     place = Checkpoint(Path(checkpoint), _identity(config, seeds, fingerprint), stage or {}) if checkpoint else None
     if resume and place is None:
         raise CarouselError("resume needs a checkpoint to go on from; name its file.")

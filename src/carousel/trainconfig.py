@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import os
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,33 @@ from carousel.errors import CarouselError
 
 __all__ = ["TrainConfig"]
 
+MANY = 2**31 - 1
+LARGEST = 1e9
+RATE = 1000  # rates are multiplied with one another, in 32 bits
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "hidden_size": (1, MANY),
+    "num_layers": (1, 1000),
+    "width": (1, MANY),
+    "steps": (1, MANY),
+    "least_steps": (1, MANY),
+    "batch_size": (1, MANY),
+    "evaluate_every": (1, MANY),
+    "checkpoint_every": (1, MANY),
+    "warmup": (0, MANY),
+    "patience": (0, MANY),
+    "threads": (0, MANY),
+    "seed": (0, 2**62),  # members and directions count on from it, in 64 bits
+    "linear_rate": (0, RATE),
+    "weight_decay": (0, RATE),
+}
+_MEANT: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    CellSpec: "a CellSpec",
+}
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -23,7 +51,7 @@ class TrainConfig:
     AdamW (Loshchilov & Hutter 2019) with linear warm-up and cosine decay, gradients clipped to norm 1, weights
     averaged over steps (Polyak & Juditsky 1992), early stopping that restores the best weights.
 
-    Raises ValueError for a value out of range.
+    Raises ValueError for a value out of range or of a wrong type.
 
     >>> TrainConfig().with_settings(["hidden_size=32", "cell.peephole=true"]).cell.peephole
     True
@@ -59,30 +87,45 @@ class TrainConfig:
     checkpoint_every: int = 200  # steps
 
     def __post_init__(self) -> None:
-        counts = ("hidden_size", "num_layers", "width", "steps", "least_steps", "batch_size", "evaluate_every")
-        least = dict.fromkeys(counts, 1)
-        least |= {
-            "linear_rate": 0,
-            "warmup": 0,
-            "patience": 0,
-            "weight_decay": 0,
-            "checkpoint_every": 1,
-            "seed": 0,
-            "threads": 0,
-        }
-        for name, low in least.items():
-            if getattr(self, name) < low:
-                raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
+        for name, kind in typing.get_type_hints(TrainConfig).items():
+            self._check_type(name, kind)
+        for name, (low, high) in _BOUNDS.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                side = f"at least {low}" if not value > high else f"at most {high}"
+                raise ValueError(f"{name} must be {side}, got {value}")
         for name in ("learning_rate", "clip", "recency", "ridge", "epochs"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise ValueError(f"{name} must be positive, got {value}")
+            if value > (high := RATE if name == "learning_rate" else LARGEST):
+                raise ValueError(f"{name} must be at most {high:g}, got {value}")
         for name in ("dropout", "averaging", "holdout", "unseen"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        for name, kind in typing.get_type_hints(TrainConfig).items():
-            if typing.get_origin(kind) is Literal and getattr(self, name) not in typing.get_args(kind):
+        if self.cell.proj_size >= self.hidden_size:
+            raise ValueError(
+                f"cell.proj_size must be smaller than hidden_size ({self.hidden_size}), got {self.cell.proj_size}"
+            )
+
+    def _check_type(self, name: str, kind: Any) -> None:
+        value = getattr(self, name)
+        if typing.get_origin(kind) is Literal:
+            if value not in typing.get_args(kind):
                 known = ", ".join(typing.get_args(kind))
-                raise ValueError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
+                raise ValueError(f"{name} must be one of {known}, got {value!r}")
+        elif not isinstance(value, (int, float) if kind is float else kind) or (
+            isinstance(value, bool) and kind is not bool
+        ):
+            raise ValueError(f"{name} must be {_MEANT[kind]}, got {value!r}")
+
+    def require_threads(self) -> None:
+        """CarouselError where `threads` is more than this machine has; a model file may name those of another."""
+        have = os.cpu_count() or 1
+        if self.threads > have:
+            raise CarouselError(
+                f"threads is {self.threads}, more than the processors of this machine ({have}); set at most {have}."
+            )
 
     def total_steps(self, examples: int) -> int:
         """Steps of the schedule for a training set of that size.
@@ -107,9 +150,11 @@ class TrainConfig:
             kind: type = CellSpec if inner != name or name in _kinds(CellSpec) else TrainConfig
             (cell if kind is CellSpec else values)[inner] = _parse(kind, inner, text)
         try:
-            return dataclasses.replace(self, **values, cell=dataclasses.replace(self.cell, **cell))
+            made = dataclasses.replace(self, **values, cell=dataclasses.replace(self.cell, **cell))
         except ValueError as error:
             raise CarouselError(f"the settings are refused: {error}.") from None
+        made.require_threads()
+        return made
 
 
 def _kinds(kind: type) -> dict[str, Any]:
