@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 
+from carousel import Forecaster, TrainConfig
 from carousel.baselines import BASELINES, Rows, forecasts, seasonal_scale
 from carousel.errors import DataError
-from carousel.evaluate import MODEL, backtest, rolling_origins
+from carousel.evaluate import MODEL, backtest, evaluate, rolling_origins
 from carousel.inputs.table import Roles, Series, read_table
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -240,3 +242,55 @@ def test_a_model_that_gives_something_else_than_forecasts_is_refused():
         backtest(series, lambda s, o: np.zeros((len(o), 3, 1, 1)), origins, horizon=4, quantiles=(0.5,))
     with pytest.raises(ValueError, match="not finite"):
         backtest(series, lambda s, o: np.full((len(o), 4, 1, 1), np.nan), origins, horizon=4, quantiles=(0.5,))
+
+
+def test_small_figures_show_their_digits_and_only_real_minima_are_bold():
+    value = make(lengths=(30,), gaps=0).target[:, 0]
+    small = read_table(pl.DataFrame({"t": range(30), "y": 1e-6 * value}), Roles(None, "t", ("y",)))
+    found = backtest(
+        small,
+        lambda s, o: np.full((len(o), 3, 1, 3), 1e-5),
+        rolling_origins(small, 3, windows=4),
+        horizon=3,
+        quantiles=(0.1, 0.5, 0.9),
+        season=7,
+    )
+    rows = [[cell.strip("* ") for cell in line.split("|")[1:-1]] for line in found.markdown().splitlines()[2:]]
+    for shown, row in zip(rows, found.rows, strict=True):
+        assert float(shown[3]) == pytest.approx(row.rmse, rel=6e-3) != 0
+        assert float(shown[4]) == pytest.approx(row.pinball, rel=6e-3) != 0
+    assert found.markdown().count("**") == 2 * 4  # one method a column
+    equal = replace(found, rows=tuple(replace(row, mase=1.0, rmse=0.0) for row in found.rows))
+    assert equal.markdown().count("**") == 2 * 2
+
+
+def test_values_whose_squares_leave_the_range_of_numbers_are_refused():
+    frame = pl.DataFrame({"t": range(20), "y": [1e300 * (1 + v % 3) for v in range(20)]})
+    series = read_table(frame, Roles(None, "t", ("y",)), source="big.csv")
+    with pytest.raises(
+        DataError, match=r"^big\.csv, row 3, column 'y': errors of values as large as 3e\+300 cannot be"
+    ):
+        backtest(
+            series,
+            lambda s, o: np.zeros((len(o), 3, 1, 3)),
+            rolling_origins(series, 3),
+            horizon=3,
+            quantiles=(0.1, 0.5, 0.9),
+            targets=("y",),
+        )
+
+
+def test_without_a_time_column_nothing_is_said_to_be_seen():
+    rng = np.random.default_rng(3)
+    wave = pl.DataFrame({"y": 5 + np.sin(np.arange(250) * 2 * np.pi / 7) + rng.normal(0, 0.1, 250)})
+    quick = TrainConfig(hidden_size=4, width=4, steps=3, warmup=1, batch_size=8)
+    model = Forecaster(3, season=7, config=quick).fit(wave.head(200))
+    notes = evaluate(model, wave.tail(50)).notes
+    assert notes == (
+        "Without a time column nobody can tell whether these rows were seen in training; where they were, the LSTM's"
+        " figures flatter it.",
+    )
+    assert evaluate(model, wave).notes == ()  # goes on after the 200 rows
+    timed = wave.with_row_index("t")
+    model = Forecaster(3, time="t", season=7, config=quick).fit(timed.head(200))
+    assert evaluate(model, timed.head(200)).notes[0].startswith("Rows up to 199 were seen in training")

@@ -30,6 +30,7 @@ QuantilesAt = Callable[["Series", Ints], Floats]
 Progress = Callable[[int, int], None]
 MODEL = "LSTM"
 BATCH = 512  # origins a call
+LARGEST = 1e140  # beyond it, sums of squares leave the range of float64
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Evaluation:
         assert best.mase is not None
         if model < best.mase:
             return f"{target}: the LSTM's MASE is {1 - model / best.mase:.0%} below the best baseline ({best.model})."
-        return f"{target}: a baseline wins; {best.model} has MASE {best.mase:.3f}, the LSTM {model:.3f}."
+        return f"{target}: a baseline wins; {best.model} has MASE {_short(best.mase)}, the LSTM {_short(model)}."
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and lists, ready for JSON."""
@@ -140,16 +141,25 @@ class Evaluation:
             peers = [numbers(other) for other in self.rows if other.target == row.target]
             cells = [(text, False) for text in ([row.target] if several else []) + [row.model]]
             for n, value in enumerate(numbers(row)):
-                best = value is not None and value == min(p[n] for p in peers if p[n] is not None)  # type: ignore[type-var]
-                cells.append(("-" if value is None else f"{value:.2f}" if n == 1 else _short(value), best))
+                others = [other for p in peers if (other := p[n]) is not None]
+                best = value is not None and value == min(others) < max(others)  # not where all are equal
+                cells.append(("-" if value is None else _short(value, 2 if n == 1 else 3), best))
             if widest:
                 cells += [(f"{row.coverage[widest]:.1%}", False), (_short(row.width[widest]), False)]
             body.append(cells)
         return head, body
 
 
-def _short(value: float) -> str:
-    return f"{value:.3f}" if abs(value) < 1000 else f"{value:,.0f}"
+def _short(value: float, digits: int = 3) -> str:
+    """Decimals where they say enough, significant digits of what is small or huge.
+
+    >>> _short(0.0), _short(0.00012345), _short(0.41234), _short(12.3456, 2), _short(12345.6), _short(1.5e20)
+    ('0.000', '0.000123', '0.412', '12.35', '12,346', '1.5e+20')
+    """
+    size = abs(value)
+    if 0 < size < 0.1 or size >= 1e12:
+        return f"{value:.{digits}g}"
+    return f"{value:.{digits}f}" if size < 1000 else f"{value:,.0f}"
 
 
 def rolling_origins(
@@ -215,6 +225,7 @@ def backtest(
     """
     if 0.5 not in quantiles:
         raise ValueError(f"the median 0.5 must be among the quantiles, got {tuple(quantiles)}")
+    _refuse_extremes(series, targets)
     owner = np.searchsorted(series.offsets, origins, side="right") - 1
     kept = np.unique(owner)
     first = series.offsets[:-1] - 1  # a series without origins lends no row
@@ -257,6 +268,19 @@ def _model(series: Series, quantiles_at: QuantilesAt, origins: Ints, progress: P
         if progress:
             progress(min(begin + BATCH, len(origins)), len(origins))
     return np.concatenate(parts)
+
+
+def _refuse_extremes(series: Series, targets: Sequence[str]) -> None:
+    """Figures in JSON are finite."""
+    for k, name in enumerate(targets):
+        size = np.nan_to_num(np.abs(series.target[:, k]))
+        at = int(size.argmax())
+        if size[at] > LARGEST:
+            raise DataError(
+                f"{series.source}, row {int(series.row[at])}, column {name!r}: errors of values as large as"
+                f" {size[at]:g} cannot be measured, their squares leave the range of numbers; give them in a larger"
+                " unit."
+            )
 
 
 def _notes(series: Series, rows: Rows, kept: Ints, targets: Sequence[str]) -> tuple[str, ...]:
@@ -340,7 +364,8 @@ def evaluate(
 
     `since` is the first time to forecast, as the table writes times (None: the first after training); `windows`
     and `stride`, in rows, as in `rolling_origins`; `season` of the baselines and of MASE (None: the model's).
-    Where rows that the model was trained on are forecast, a note says so. Raises DataError for faults of the table.
+    Where rows that the model was trained on are forecast, a note says so; where there is no time column to tell by,
+    it says that. Raises DataError for faults of the table and for a season that is longer than every series.
     """
     table = model.config_.input
     series = read_table(frame, table.roles, source=source, grid=table.grid, stamps=table.stamps)
@@ -352,9 +377,20 @@ def evaluate(
         later = np.isfinite(series.target).any(1) & (series.time > until)
         if windows is not None or not later.any():
             windows, start = windows or 1, -np.inf
+    longest = int(series.lengths.max())
+    if season is not None and season > longest:
+        raise DataError(
+            f"{source}: a season of {season} rows is longer than the longest series, which has {longest} rows; give a"
+            " shorter season or longer series."
+        )
     origins = rolling_origins(series, table.horizon, since=start, windows=windows, stride=stride)
     notes = []
-    if series.time[origins].min() < until:
+    if table.roles.time is None and series.time[origins].min() < until:
+        notes = [
+            "Without a time column nobody can tell whether these rows were seen in training; where they were, the"
+            " LSTM's figures flatter it."
+        ]
+    elif series.time[origins].min() < until:
         seen = series.clock.describe(until)
         notes = [
             f"Rows up to {seen} were seen in training, so the LSTM's figures here flatter it: evaluate on later ones."
