@@ -303,6 +303,20 @@ WRONG = {
         ["bench", "layer", "--compiled"],
         "--compiled is about variants, not about layer; leave it out.",
     ),
+    "a season too long": ([*FIT, OUT, "--season=100000"], "data.csv: a season of 100000 rows is longer than the long"),
+    "a context too long": (
+        [*FIT, OUT, "--context=100000"],
+        "a context of 100000 rows is longer than the longest series",
+    ),
+    "a season of baselines too long": (
+        ["evaluate", "m.safetensors", "data.csv", "--season=61"],
+        "data.csv: a season of 61 rows is longer than the longest series, which has 60 rows; give a shorter season",
+    ),
+    "threads": ([*FIT, OUT, "--set=threads=100000"], "threads is 100000, more than the processors of this machine"),
+    "a projection": (
+        [*FIT, OUT, "--set=hidden_size=16", "--set=cell.proj_size=100"],
+        "cell.proj_size must be smaller than hidden_size (16), got 100.",
+    ),
     "since too late": (
         ["evaluate", "m.safetensors", "data.csv", "--since=2030-01-01"],
         "no series has 3 rows",
@@ -358,6 +372,41 @@ def test_a_reader_that_goes_away_is_no_fault():
         "print(p.returncode, repr(p.stderr))"
     )
     assert done.stdout == "141 ''\n", done.stderr
+
+
+@pytest.mark.parametrize("verb", ["predict", "evaluate"])
+def test_a_full_standard_output_is_said_in_one_sentence(verb, place):
+    options = ["--future", "future.csv"] if verb == "predict" else []
+    code = "from carousel import cli; cli.main()"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code, verb, "m.safetensors", "data.csv", *options],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    sentence = "standard output: cannot be written (No space left on device); make room, or write to another place.\n"
+    assert (done.returncode, done.stderr) == (2, f"carousel: {sentence}")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 16 bytes"),
+        RuntimeError("CUDA out of memory. Tried to allocate"),
+        RuntimeError("Storage size calculation overflowed with sizes=[4000000000, 1000000000]"),
+    ],
+)
+def test_no_memory_is_status_2_and_names_what_to_make_smaller(error, call, monkeypatch):
+    def broken() -> None:
+        raise error
+
+    monkeypatch.setattr("carousel.doctor.examine", broken)
+    done = call("doctor")
+    assert done.status == 2
+    assert done.err == (
+        "carousel: not enough memory; give fewer or shorter series, or a smaller --set hidden_size, num_layers, width"
+        " or batch_size.\n"
+    )
 
 
 def test_an_interrupt_before_training_writes_nothing(place, call, monkeypatch):
