@@ -15,6 +15,7 @@ from carousel import NotSupported, Ragged, backends
 from carousel.backends import Call, Result, pick
 from carousel.cell import LAYER_NORM_EPS, CellSpec
 from carousel.layout import layout_of, reversed_gaps
+from carousel.lstm import LSTM
 from lstm_cases import SWITCHED, able, tolerance
 
 F32, F64 = torch.float32, torch.float64
@@ -238,3 +239,12 @@ def test_results_of_a_call_have_the_shapes_that_the_door_promises():
         assert result.c.shape == (2, 3, 5)
         assert result.trace is not None
         assert result.trace.shape == (5, 2, 17, 5)
+
+
+def test_auto_says_once_where_only_the_slow_loop_computes():
+    x = torch.randn(7, 3, 4, dtype=torch.float16)
+    lstm = LSTM(4, 5, peephole=True, zoneout_c=0.25, dtype=torch.float16)
+    with pytest.warns(UserWarning, match="runs as a Python loop over the steps.*float32, float64 and bfloat16"):
+        lstm(x)
+    lstm(x)  # once is enough; a second warning would fail here
+    LSTM(4, 5, peephole=True, zoneout_h=0.25, dtype=torch.float16, backend="reference")(x)

@@ -8,7 +8,9 @@ ragged batches are one case.
 
 from __future__ import annotations
 
+import functools
 import importlib
+import warnings
 from collections.abc import Iterable
 from types import ModuleType
 from typing import NamedTuple
@@ -83,17 +85,27 @@ def pick(
     backend: str = "auto",
     needs: Iterable[str] = (),
 ) -> ModuleType:
-    """The backend asked for, or the first that can; NotSupported says why none does. `needs`: trace, recompute."""
+    """The backend asked for, or the first that can; NotSupported says why none does. `needs`: trace, recompute.
+
+    Warns once where "auto" is left with the slow loop."""
     names = BACKENDS if backend == "auto" else (backend,)
-    refused = []
+    refused: list[str] = []
     for name in names:
         module = load(name)
         lacks: dict[str, str] = getattr(module, "LACKS", {})
         reason = module.supports(spec, device, dtype) or next((lacks[need] for need in needs if need in lacks), None)
         if reason is None:
+            if refused and backend == "auto" and hasattr(module, "SLOW") and not torch.compiler.is_compiling():
+                _warn(f"this LSTM runs as {module.SLOW}, since no faster backend computes it ({'; '.join(refused)}).")
             return module
         refused.append(f"{name}: {reason}")
     raise NotSupported(f"no backend computes this LSTM on {device.type} in {dtype}: {'; '.join(refused)}.")
+
+
+@functools.cache
+def _warn(sentence: str) -> None:
+    """Once for each sentence in a process."""
+    warnings.warn(sentence + " backend='reference' asks for it without this warning.", stacklevel=2)
 
 
 def run(spec: CellSpec, call: Call, backend: str = "auto") -> Result:

@@ -14,6 +14,8 @@ from carousel import masks
 from carousel.backends import Call, Result, Rows
 from carousel.cell import CellSpec, Masks, step
 
+SLOW = "a Python loop over the steps"
+
 
 def supports(spec: CellSpec, device: torch.device, dtype: torch.dtype) -> str | None:
     return None if dtype.is_floating_point else "it computes floating point numbers only"
