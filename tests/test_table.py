@@ -14,6 +14,7 @@ import pytest
 from carousel.errors import DataError
 from carousel.inputs.clock import Clock, Grid, calendar_features, cycles, infer_grid, useful_calendar
 from carousel.inputs.files import read_file
+from carousel.inputs.origins import SkippedSeries, last_origins, long_enough
 from carousel.inputs.seasons import infer_seasons
 from carousel.inputs.table import Roles, infer_roles, read_table, write_table
 
@@ -420,7 +421,7 @@ def test_forecasts_over_a_change_of_the_clocks(kind: str, first, hour, minute, u
     assert s.grid == Grid("even", DAY, wall=True)
     last = s.time[s.offsets[2] - 1]
     made = write_table(s, np.ones(2, int), s.grid.ahead(last, np.array([1, 2])), {"x": [1.0, 2.0]})
-    expected = [utc, datetime(utc.year, utc.month, utc.day + 1, hour, minute, tzinfo=zone)]
+    expected = [utc, (utc + timedelta(days=1)).replace(hour=hour, minute=minute, tzinfo=zone)]
     assert made["t"][0].timestamp() == expected[0].replace(tzinfo=ZoneInfo("UTC")).timestamp()
     assert made["t"][1] == expected[1]
 
@@ -432,3 +433,63 @@ def test_times_ahead_do_not_overflow_narrow_integers(dtype) -> None:
     made = write_table(s, np.zeros(200, int), s.grid.ahead(s.time[-1:], np.arange(1, 201)), {"x": np.ones(200)})
     assert made["t"].dtype == pl.Int64
     assert made["t"].to_list() == list(range(128, 328))
+
+
+@pytest.mark.parametrize("grid", [Grid("even", DAY), Grid("month", 1.0), Grid("month_end", 1.0)])
+def test_a_row_off_the_grid_of_nearly_all_is_named(grid: Grid) -> None:
+    first = stamps("2024-01-31" if grid.kind == "month_end" else "2024-01-01")
+    time = grid.ahead(np.repeat(first, 24), np.arange(24))
+    time[17] += 3600
+    frame = pl.DataFrame({"t": (time * 1e6).astype("datetime64[us]"), "y": np.arange(24.0)})
+    step = "1 day" if grid.kind == "even" else "1 month"
+    with pytest.warns(UserWarning, match=rf"^log, row 18, column 't': the time .* 01:00:00 .* the grid of {step} that"):
+        s = read_table(frame, Roles(None, "t", ("y",)), source="log")
+    assert s.grid.kind == "uneven"
+    assert len(s.time) == 24
+
+
+def test_a_row_years_off_is_named_and_not_filled_up_to() -> None:
+    roles = Roles(None, "t", ("y",))
+    frame = pl.DataFrame({"t": [*range(40), 10**9], "y": np.arange(41.0)})
+    with pytest.warns(UserWarning, match=r"row 41, column 't': the time 1e\+09 does not follow .* the grid of 1 that"):
+        assert read_table(frame, roles).grid.kind == "uneven"
+    text = bad_of(lambda: read_table(frame, roles, grid=Grid("even", 1.0)))
+    assert "data, row 41, column 't': the time 1e+09 lies 999999961 steps of 1 after the row before" in text
+    gap = pl.DataFrame({"t": [0, 1, 1000], "y": [1.0, 2, 3]})
+    assert len(read_table(gap, roles, grid=Grid("even", 1.0)).time) == 1001
+
+
+@pytest.mark.parametrize(
+    ("times", "pattern"),
+    [
+        ([202211, 202212, 202301], r"'t': times like 202211 look like YYYYMM but count .* write them as 2022-12\."),
+        ([20240228, 20240229, 20240301], r"times like 20240228 look like YYYYMMDD .* write them as 2022-12-30\."),
+    ],
+)
+def test_dates_written_as_numbers_are_remarked_upon(times: list[int], pattern: str) -> None:
+    with pytest.warns(UserWarning, match=pattern):
+        read_table(pl.DataFrame({"t": times, "y": [1.0, 2, 3]}), Roles(None, "t", ("y",)))
+
+
+@pytest.mark.parametrize("times", [[202211, 202212, 202213], [20230228, 20230229, 20230301], [1, 2, 3]])
+def test_other_whole_numbers_pass_without_a_remark(times: list[int]) -> None:
+    s = read_table(pl.DataFrame({"t": times, "y": [1.0, 2, 3]}), Roles(None, "t", ("y",)))
+    assert s.time[: len(times)].tolist()[0] == times[0]
+
+
+def test_series_with_too_few_observed_rows_are_refused() -> None:
+    frame = pl.DataFrame(
+        {
+            "k": ["a"] * 120 + ["b"] * 120,
+            "t": [*range(120)] * 2,
+            "y": [*map(float, range(120)), *[None] * 119, 4.0],
+        }
+    )
+    s = read_table(frame, Roles("k", "t", ("y",)))
+    text = bad_of(lambda: last_origins(s, None))
+    assert "data, column 'y': series 'b' has fewer than 2 observed rows to forecast from" in text
+    assert last_origins(s.select(np.array([0])), None).tolist() == [119]
+    text = bad_of(lambda: long_enough(s, 5, holdout=True, skip_short=False))
+    assert "series 'b' has fewer than 2 observed values of the target (observed: 1 of 120 rows); fill them in" in text
+    with pytest.warns(SkippedSeries, match="series 'b' has fewer than 2 observed values"):
+        assert long_enough(s, 5, holdout=True, skip_short=True).ids == ["a"]

@@ -128,6 +128,44 @@ def infer_grid(time: Floats, offsets: Ints, *, stamps: bool) -> Grid:
     return Grid("uneven", float(np.median(gaps)))
 
 
+def off_grid(time: Floats, offsets: Ints, *, stamps: bool) -> tuple[Grid, int, float] | None:
+    """Of an uneven clock: the grid of nearly all rows, the first row that leaves it, and the share of rows on it.
+
+    None where fewer than 90 % of the rows lie on any. A row out of place spoils the gaps on both sides of it.
+
+    >>> off_grid(np.array([*range(10), 10.5, *range(11, 20)], float), np.array([0, 20]), stamps=False)[1]
+    10
+    """
+    inner = np.ones(len(time), bool)
+    inner[offsets[:-1][offsets[:-1] < len(time)]] = False
+    follows = np.flatnonzero(inner)
+    if not len(follows):
+        return None
+
+    def change(values: Floats | Ints) -> Floats:
+        return np.asarray(values[follows] - values[follows - 1], dtype=np.float64)
+
+    def multiples(gaps: Floats) -> tuple[float, NDArray[np.bool_]]:
+        values, counts = np.unique(np.round(gaps, 6), return_counts=True)
+        step = float(values[counts.argmax()])
+        if step <= 0 or 2 * counts.max() < len(gaps):
+            return 0.0, np.zeros(len(gaps), bool)
+        times = gaps / step
+        near = np.abs(times - np.rint(times)) < 1e-3
+        return step, near & (times > 0.5) & (times < MAX_ROWS_PER_OBSERVATION + 0.5)
+
+    step, fits = multiples(change(time))
+    found = [(Grid("even", step), fits)]
+    if stamps:
+        months = _months(time)
+        step, fits = multiples(change(months))
+        found.append((Grid("month", step), fits & (change(time - _month_start(months)) == 0)))
+        found.append((Grid("month_end", step), fits & (change(time - _month_start(months + 1)) == 0)))
+    grid, fits = max(found, key=lambda one: int(one[1].sum()))
+    share = 1 - float((~fits).mean()) / 2
+    return (grid, int(follows[np.argmin(fits)]), share) if 0.9 <= share < 1 else None
+
+
 def calendar_features(local: Floats, names: tuple[str, ...]) -> Floats:
     """Sine and cosine of the position within each named period: [..., 2 * len(names)].
 

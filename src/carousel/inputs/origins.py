@@ -46,7 +46,10 @@ def long_enough(series: Series, horizon: int, *, holdout: bool, skip_short: bool
     needed = LEAST + horizon
     if holdout and lengths.max() < needed + horizon:
         needed += horizon
-    short = np.flatnonzero((lengths < needed) | (observed < LEAST))
+    bare = np.flatnonzero((lengths >= needed) & (observed < LEAST))
+    if len(bare):
+        return _without_bare(series, bare, observed, horizon, holdout=holdout, skip_short=skip_short)
+    short = np.flatnonzero(lengths < needed)
     if not len(short):
         return series
     text = (
@@ -59,6 +62,22 @@ def long_enough(series: Series, horizon: int, *, holdout: bool, skip_short: bool
         raise DataError(f"{text}; give more rows or a shorter horizon{', or skip short series' if len(long) else ''}.")
     warnings.warn(SkippedSeries(f"{text}; they are left out of training."), stacklevel=4)
     return series.select(long)
+
+
+def _without_bare(
+    series: Series, bare: Ints, observed: Ints, horizon: int, *, holdout: bool, skip_short: bool
+) -> Series:
+    """The series that can be trained on, where the `bare` ones have rows enough, but no target in them."""
+    text = (
+        f"{series.source}: {series.name(bare)} {'have' if len(bare) > 1 else 'has'} fewer than {LEAST} observed values"
+        f" of the target (observed: {', '.join(f'{observed[k]} of {series.lengths[k]} rows' for k in bare[:3])}"
+        f"{', ...' if len(bare) > 3 else ''})"
+    )
+    rest = np.setdiff1d(np.arange(len(series.lengths)), bare)
+    if not skip_short or not len(rest):
+        raise DataError(f"{text}; fill them in{', or skip short series' if len(rest) else ''}.")
+    warnings.warn(SkippedSeries(f"{text}; they are left out of training."), stacklevel=5)
+    return long_enough(series.select(rest), horizon, holdout=holdout, skip_short=skip_short)
 
 
 def split_by_time(series: Series, horizon: int, context: int, holdout: float) -> Split:
@@ -101,7 +120,7 @@ def last_origins(series: Series, rows: int | None) -> Ints:
     """The row [B] that each series is to be forecast from: its last one among the first `rows` of the table.
 
     With `rows` None and known covariates, rows after the last observed target are the steps ahead. Raises DataError
-    where a series has no observed target, or lacks known covariates of the steps ahead.
+    where a series has no observed target or a single one, or lacks known covariates of the steps ahead.
     """
     observed = np.asarray(np.isfinite(series.target).any(1))
     begin, end = series.offsets[:-1], series.offsets[1:]
@@ -117,11 +136,21 @@ def last_origins(series: Series, rows: int | None) -> Ints:
         raise DataError(
             f"{series.source}: {series.name(bad)} has no observed target to forecast from; leave it out or fill it in."
         )
+    count = np.cumsum(np.isfinite(series.target), 0)
+    count = count[latest] - count[begin] + np.isfinite(series.target[begin])  # [B, K]
+    bad = np.flatnonzero((count < LEAST).any(1))
+    if len(bad):
+        name = series.roles.target[int(np.argmax(count[bad[0]] < LEAST))]
+        raise DataError(
+            f"{series.source}, column {name!r}: {series.name(bad)} {'have' if len(bad) > 1 else 'has'} fewer than"
+            f" {LEAST} observed rows to forecast from, which tell no spread; give more rows or leave"
+            f" {'them' if len(bad) > 1 else 'it'} out."
+        )
     return np.asarray(latest)
 
 
-def require_known(series: Series, origins: Ints, horizon: int) -> None:
-    """DataError where a known covariate is missing at one of the steps ahead."""
+def require_known(series: Series, origins: Ints, horizon: int, where: str) -> None:
+    """DataError, which names the table `where`, for a known covariate that is missing at one of the steps ahead."""
     if not series.roles.known:
         return
     wanted = origins[:, None] + np.arange(1, horizon + 1)
@@ -133,9 +162,9 @@ def require_known(series: Series, origins: Ints, horizon: int) -> None:
         i, k, column = (int(v) for v in np.argwhere(missing)[0])
         when = series.grid.ahead(series.time[origins[i]], k + 1)
         raise DataError(
-            f"future: {series.name(which[i : i + 1])} has no {series.roles.known[column]!r} at"
+            f"{where}: {series.name(which[i : i + 1])} has no {series.roles.known[column]!r} at"
             f" {series.clock.describe(float(when))} (step {k + 1} of {horizon}); give the known columns for every step"
-            " ahead."
+            " ahead, in future (--future FILE) or as rows without a target."
         )
 
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from carousel.errors import DataError
 from carousel.inputs import columns
-from carousel.inputs.clock import Clock, Grid, infer_grid, utc_of_wall, utc_offset
+from carousel.inputs.clock import MAX_ROWS_PER_OBSERVATION, Clock, Grid, infer_grid, utc_of_wall, utc_offset
+from carousel.inputs.remarks import describe_grid, remark_dates_as_numbers, remark_off_grid
 
 __all__ = ["Roles", "Series", "infer_roles", "read_table", "write_table"]
 
@@ -182,7 +183,8 @@ def read_table(
     a model was trained on, `stamps` whether its times were timestamps; without them, they are inferred. Raises
     DataError, which names source, row, column and remedy, for: no table, no rows, missing column, text in a numeric
     column, unreadable or missing time, infinite values, the same time twice in a series, an all-missing target, a
-    static column that changes within a series, times off the grid, times that are no longer timestamps.
+    static column that changes within a series, times off the grid, times that are no longer timestamps. Warns of
+    rows off a grid that nearly all others lie on, and of dates that are written as numbers.
     """
     table = columns.as_frame(frame, source)
     columns.require(table, roles.columns, source)
@@ -206,7 +208,14 @@ def read_table(
     series, time, row = series[order], time[order], order + 1
     offsets = np.searchsorted(series, np.arange(len(ids) + 1)).astype(np.int64)
     _refuse_duplicates(series, time, row, own, roles, ids, clock, source)
-    grid, time = _settle_grid(grid, time, offsets, clock)
+    trained = grid is not None
+    grid, settled = _settle_grid(grid, time, offsets, clock)
+    if roles.time and not trained:
+        if clock.kind == "number":
+            remark_dates_as_numbers(time, roles.time, source)
+        if grid.kind == "uneven":
+            remark_off_grid(time, offsets, row, own, clock, roles.time, source)
+    time = settled
 
     found: dict[str, tuple[str, ...]] = {}
     read = {role: _read(table, getattr(roles, role), found, source)[order] for role in _COVARIATES}
@@ -234,6 +243,7 @@ def read_table(
     return made if grid.kind == "uneven" else _on_grid(made)
 
 
+ABSENT = 1_000_000  # rows that a grid may lack in a table of any length: beyond them a time is wrong
 _COVARIATES = ("features", "known", "static")
 
 
@@ -375,6 +385,17 @@ def _constant(values: Floats, offsets: Ints, roles: Roles, row: Ints, ids: list[
     return np.asarray(top)
 
 
+def _refuse_gap(series: Series, ticks: Ints) -> None:
+    gaps = np.diff(ticks, prepend=ticks[:1])
+    gaps[series.offsets[:-1]] = 0
+    at = int(gaps.argmax())
+    raise DataError(
+        f"{series.source}, row {int(series.row[at])}, column {series.roles.time!r}: the time"
+        f" {series.clock.describe(series.time[at])} lies {int(gaps[at])} steps of"
+        f" {describe_grid(series.grid, stamps=series.clock.stamps)} after the row before; correct it or drop the row."
+    )
+
+
 def _on_grid(series: Series) -> Series:
     """Rows of the grid that the table lacks become unobserved rows."""
     grid, lengths = series.grid, series.lengths
@@ -396,6 +417,8 @@ def _on_grid(series: Series) -> Series:
     offsets = np.concatenate([[0], np.cumsum(ticks[series.offsets[1:] - 1] + 1)])
     if offsets[-1] == len(series.time):
         return series
+    if offsets[-1] > MAX_ROWS_PER_OBSERVATION * len(series.time) + ABSENT:
+        _refuse_gap(series, ticks)
     at = ticks + np.repeat(offsets[:-1], lengths)
     new = np.diff(offsets)
     k = np.arange(offsets[-1]) - np.repeat(offsets[:-1], new)
