@@ -160,7 +160,13 @@ def test_one_column_in_two_roles_is_refused(place, capsys):
 
 
 FUTURES = {
-    "no future": (lambda p: None, ["future: series 'north' has no 'holiday' at 2024-03-01", "of 3); give the known"]),
+    "no future": (
+        lambda p: None,
+        [
+            "data.csv: series 'north' has no 'holiday' at 2024-03-01 (step 2 of 3); give the known columns for every",
+            "in future (--future FILE) or as rows without a target.",
+        ],
+    ),
     "a day too few": (
         edit(lambda t: t.filter(pl.col("day") < "2024-03-03"), "future.csv"),
         ["future.csv: series 'north' has no 'holiday' at 2024-03-03 (step 3 of 3); give"],

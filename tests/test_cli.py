@@ -102,7 +102,7 @@ def test_fit_writes_a_model_and_says_what_is_next(place, call):
     assert done.err == ""
     assert done.out.startswith("new.safetensors: 2 series, 120 rows, fitted in ")
     assert done.out.endswith(
-        "Next: carousel predict new.safetensors data.csv, carousel evaluate new.safetensors LATER\n"
+        "Next: carousel predict new.safetensors data.csv --future FILE, carousel evaluate new.safetensors LATER\n"
     )
     assert (place / "new.safetensors").read_bytes() == model_bytes()  # the same seed, the same file
     assert not (place / "new.safetensors.checkpoint").exists()
@@ -123,6 +123,33 @@ def test_fit_as_json_with_an_ensemble_and_columns_by_comma_or_repetition(place, 
     assert document["model"]["input"]["roles"]["target"] == ["sold", "price"]
     assert document["model"]["input"]["roles"]["features"] == ["weather", "holiday"]
     assert document["model"]["head"]["quantiles"][3] == 0.5
+
+
+def test_names_of_columns_with_commas_and_blanks_can_be_given(place, call):
+    table = shops().rename({"sold": "sold, net", "holiday": " holiday", "price": "price "})
+    table.write_csv(place / "odd.csv")
+    roles = [
+        "--id=shop",
+        "--time=day",
+        "--target=sold, net",
+        "--known= holiday,size",
+        "--features=price ",
+        "--horizon=3",
+    ]
+    done = call("fit", "forecast", "odd.csv", *roles, *QUICK, "--out=odd.safetensors")
+    assert done.status == 0, done.err
+    found = modelfile.read(place / "odd.safetensors")[1]["model"]["input"]["roles"]
+    assert (found["target"], found["known"], found["features"]) == (["sold, net"], [" holiday", "size"], ["price "])
+    roles = ["--id=shop", "--time=day", "--target= size ,sold,", "--horizon=3"]
+    done = call("fit", "forecast", "odd.csv", *roles, *QUICK, "--out=x.safetensors")
+    assert (done.status, "there is no column 'sold'; did you mean 'sold, net'" in done.err) == (2, True), done.err
+
+
+def test_without_known_columns_the_next_step_needs_no_future(place, call):
+    roles = [*(r for r in ROLES if not r.startswith("--known")), "--features=price"]
+    done = call("fit", "forecast", "data.csv", *roles, *QUICK, "--out=new.safetensors")
+    assert "Next: carousel predict new.safetensors data.csv, carousel evaluate" in done.out
+    assert call("predict", "new.safetensors", "data.csv").status == 0
 
 
 def test_settings_season_context_and_until_reach_the_model(place, call):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 import torch
 from sklearn.base import clone
@@ -174,7 +175,7 @@ def test_known_covariates_shape_the_forecast_and_must_be_there() -> None:
 
     with pytest.raises(DataError, match=r"future: series 'north' has no 'promo' at 2024-02-13 \(step 4 of 4\)"):
         model.predict(train, future.group_by("shop", maintain_order=True).head(H - 1))
-    with pytest.raises(DataError, match=r"series 'north' has no 'promo' at .* \(step 1 of 4\)"):
+    with pytest.raises(DataError, match=r"^data: series 'north' has no 'promo' at .* \(step 1 of 4\).*in future"):
         model.predict(train.filter(pl.col("sold").is_not_null()))
     with pytest.raises(DataError, match="future: there is no column 'promo'"):
         model.predict(train, future.drop("promo"))
@@ -358,6 +359,13 @@ def test_it_behaves_like_an_estimator(fitted: Forecaster) -> None:
         ({"context": 0}, "context must be"),
         ({"seeds": 0}, "seeds must be"),
         ({"quantiles": (0.1, 0.9)}, "quantiles must ascend"),
+        ({"target": 0}, "target must be the name of a column as text, or several, got 0; give it as text"),
+        ({"known": ("promo", 3)}, r"known must be .* got \('promo', 3\)"),
+        ({"id": ["shop"]}, r"id must be the name of a column as text, got \['shop'\]"),
+        (
+            {"config": {"steps": 40}},
+            r"config must be a TrainConfig, got \{'steps': 40\}; write TrainConfig\(steps=40\)",
+        ),
         ({"target": "sould"}, "no column 'sould'; did you mean 'sold'"),
         ({"static": ("visits",), "features": ()}, "a static column may not change"),
         ({"features": ("sold",)}, "'sold' is named as target and as features"),
@@ -366,6 +374,21 @@ def test_it_behaves_like_an_estimator(fitted: Forecaster) -> None:
 def test_parameters_out_of_range_say_so(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(CarouselError, match=message):
         forecaster(**changes).fit(shops())
+
+
+def test_columns_without_text_or_with_the_same_name_twice_are_refused(fitted: Forecaster) -> None:
+    frame = shops().to_pandas()
+    numbered = frame.set_axis(range(frame.shape[1]), axis=1)
+    twice = frame.set_axis([*frame.columns[:-1], "shop"], axis=1)
+    arrow = pa.Table.from_pandas(frame).rename_columns([*frame.columns[:-1], "shop"])
+    for use in (forecaster().fit, fitted.predict):
+        with pytest.raises(DataError, match=r"^data: the names of columns must be text, got 0; rename the columns"):
+            use(numbered)
+        for table in (twice, arrow):
+            with pytest.raises(DataError, match=r"^data: there is more than one column 'shop'; rename or drop"):
+                use(table)
+    with pytest.raises(DataError, match=r"^valid: there is more than one column 'shop'"):
+        forecaster().fit(frame, valid=twice)
 
 
 @pytest.mark.parametrize("name", ["season", "context"])

@@ -127,20 +127,22 @@ def fit(
     from carousel.estimators import Forecaster
     from carousel.train import TrainConfig
 
+    config = TrainConfig().with_settings(set_ or [])
+    frame = _read(data)
+    columns = frame.columns
     forecaster = Forecaster(
         horizon,
         id=id,
         time=time,
-        target=_names(target),
-        features=_names(features),
-        static=_names(static) or (),
-        known=_names(known) or (),
+        target=_names(target, columns),
+        features=_names(features, columns),
+        static=_names(static, columns) or (),
+        known=_names(known, columns) or (),
         season=season,
         context=context,
         seeds=seeds,
-        config=TrainConfig().with_settings(set_ or []),
+        config=config,
     )
-    frame = _read(data)
     if until is not None:
         if time is None:
             raise CarouselError("--until needs --time, the column that it is about.")
@@ -166,7 +168,7 @@ def fit(
     later = data if until is not None else "LATER"  # rows that the model has not seen
     typer.echo(
         f"{out}: {found['series']:,} series, {found['rows']:,} rows, fitted in {monotonic() - started:.0f} s.\n"
-        f"Next: carousel predict {out} {data}, carousel evaluate {out} {later}"
+        f"Next: carousel predict {out} {data}{' --future FILE' if known else ''}, carousel evaluate {out} {later}"
     )
 
 
@@ -244,7 +246,7 @@ def predict(
 
     \b
     Example:
-      carousel predict m.safetensors sales.csv --out next.parquet
+      carousel predict m.safetensors sales.csv --future holidays.csv --out next.parquet
     """
     from carousel import atomic
     from carousel.inputs.files import table_bytes
@@ -360,9 +362,16 @@ def doctor(as_json: Json = False, debug: Debug = False) -> None:
         raise typer.Exit(1)
 
 
-def _names(given: Names) -> tuple[str, ...] | None:
-    """Columns that were repeated or separated by commas."""
-    return None if given is None else tuple(name.strip() for part in given for name in part.split(",") if name.strip())
+def _names(given: Names, columns: Sequence[str] = ()) -> tuple[str, ...] | None:
+    """Names that were repeated or separated by commas; one that is a column as it stands is taken so.
+
+    >>> _names(["sold, net", "a, b"], ["sold, net", "a", " b"])
+    ('sold, net', 'a', ' b')
+    """
+    if given is None:
+        return None
+    parts = [name for text in given for name in ([text] if text in columns else text.split(","))]
+    return tuple(name if name in columns else name.strip() for name in parts if name in columns or name.strip())
 
 
 def _sizes(option: str, given: Names, usual: Sequence[int]) -> tuple[int, ...]:
