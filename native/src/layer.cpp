@@ -124,12 +124,10 @@ class Scratch {
   public:
     void* of(size_t bytes) {
         if (bytes > size_) {
-            const size_t wanted = (bytes + (size_t{1} << 16)) & ~(size_t{4095});
             memory_.reset();
             size_ = 0;
-            memory_.reset(std::aligned_alloc(4096, wanted));
-            if (!memory_) throw std::bad_alloc();
-            size_ = wanted;
+            memory_.reset(allocate(bytes));
+            size_ = bytes;
         }
         return memory_.get();
     }
@@ -172,14 +170,20 @@ int64_t reserve_width(const Layer& layer) { return kernels_for(layer.type).reser
 
 Packed::Packed(const Layer& layer) : data_(nullptr) {
     const auto pack = kernels_for(layer.type).pack;
-    data_ = std::aligned_alloc(4096, (pack(layer, nullptr) + 4095) / 4096 * 4096);
-    if (!data_) throw std::bad_alloc();
+    data_ = allocate(pack(layer, nullptr));
     pack(layer, data_);
 }
 
 Packed::~Packed() { std::free(data_); }
 
-void forward(const Layer& layer, const Outputs& out) { run(layer, &out, nullptr); }
+void forward(const Layer& layer, const Outputs& out) {
+    if (out.reserve && !layer.recompute) {
+        const Sizes& z = layer.sizes;
+        const int64_t numbers = z.directions * z.rows * reserve_width(layer);
+        prefer_large_pages(out.reserve, static_cast<size_t>(numbers) * (layer.type == Type::f64 ? 8 : 4));
+    }
+    run(layer, &out, nullptr);
+}
 
 void backward(const Layer& layer, const Gradients& gradients) { run(layer, nullptr, &gradients); }
 

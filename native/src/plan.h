@@ -46,6 +46,12 @@ struct Worker {
     Barrier* barrier;  // over all workers
 };
 
+// A block for long use, on a boundary of large pages; throws std::bad_alloc. Freed by std::free.
+void* allocate(size_t bytes);
+
+// Asks for large pages under fresh memory: a page fault for every 4 KiB of it costs more than filling it does.
+void prefer_large_pages(void* memory, size_t bytes);
+
 // Hands out one block of memory piece by piece; with a null base it only measures.
 class Carver {
   public:
