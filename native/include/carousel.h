@@ -107,8 +107,8 @@ int64_t lanes(Type type);
 // `recompute` it is [D, ceil(T / recompute), B, H rounded up to whole vectors].
 int64_t reserve_width(const Layer& layer);
 
-// All that follow throw std::invalid_argument where `rows` names a row outside x, the lengths do not add up to N, or the
-// sizes contradict the spec. That no row is named twice is the caller's promise.
+// All that follow throw std::invalid_argument where `rows` names a row outside x, the lengths do not add up to N, or
+// the sizes contradict the spec. That no row is named twice is the caller's promise.
 //
 // Weights in the layout that forward works with, for callers that run the same layer again and again for a step or two:
 // laying them out costs one pass over them, which a long call does not notice. It owns a copy.
