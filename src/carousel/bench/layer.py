@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,14 +51,13 @@ def inference(grid: Grid) -> Report:
     engines = [n for n in peers.INFERENCE_PEERS if peers.installed(n)] if grid.dtype == torch.float32 else []
     tolerance = 1e-4 if grid.dtype == torch.float32 else 0.05
 
-    def contenders(size: int, rows: int) -> list[Contender]:
+    def contenders(size: int, rows: int) -> Iterator[list[Contender]]:
         theirs, ours = pair(size, grid.dtype)
         x = torch.randn(STEPS, rows, size).to(grid.dtype)
-        return [
-            peers.inference("torch.nn.LSTM", theirs, x, tolerance),
-            peers.inference("carousel", ours, x, tolerance),
-            *(peers.INFERENCE_PEERS[name](theirs, x) for name in engines),
-        ]
+        own = peers.inference("carousel", ours, x, tolerance)
+        yield [peers.inference("torch.nn.LSTM", theirs, x, tolerance), own]
+        for name in engines:  # one at a time: idle threads of the one would slow down the others
+            yield [peers.INFERENCE_PEERS[name](theirs, x), own]
 
     return _measure(f"inference {grid.precision}, T = {STEPS}", grid, contenders, engines, training=False)
 
@@ -67,11 +66,11 @@ def training(grid: Grid) -> Report:
     """Forward and backward, gradients of input and weights."""
     tolerance = 1e-3 if grid.dtype == torch.float32 else 0.1
 
-    def contenders(size: int, rows: int) -> list[Contender]:
+    def contenders(size: int, rows: int) -> Iterator[list[Contender]]:
         theirs, ours = pair(size, grid.dtype)
         x = torch.randn(STEPS, rows, size).to(grid.dtype).requires_grad_()
         seed = torch.randn(STEPS, rows, size).to(grid.dtype)
-        return [
+        yield [
             peers.training("torch.nn.LSTM", theirs, x, seed, tolerance),
             peers.training("carousel", ours, x, seed, tolerance),
         ]
@@ -82,7 +81,7 @@ def training(grid: Grid) -> Report:
 def _measure(
     title: str,
     grid: Grid,
-    contenders: Callable[[int, int], list[Contender]],
+    contenders: Callable[[int, int], Iterator[list[Contender]]],
     engines: Sequence[str],
     *,
     training: bool,
@@ -100,11 +99,13 @@ def _measure(
     report = Report(title, columns, machine.describe())
     ratios: dict[str, list[float]] = {name: [] for name in others}
     for size, rows in itertools.product(grid.hidden, grid.batch):
-        times = alternate(contenders(size, rows), grid.seconds)
-        own = times["carousel"].median
-        for name in others:
-            ratios[name].append(times[name].median / own)
-        milliseconds = [1e3 * times[name].median for name in ["carousel", *others]]
+        milliseconds: list[float] = []
+        for name, couple in zip(others, contenders(size, rows), strict=True):
+            times = alternate(couple, grid.seconds)
+            own, their = times["carousel"].median, times[name].median
+            ratios[name].append(their / own)
+            milliseconds += [1e3 * their] if milliseconds else [1e3 * own, 1e3 * their]
+        own = milliseconds[0] / 1e3
         share = 100 * flops(size, rows, STEPS, training) / own / roof
         report.rows.append([size, rows, *milliseconds, *(ratios[name][-1] for name in others), share])
     for name, found in ratios.items():

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 __all__ = ["Contender", "Timing", "alternate", "geometric_mean"]
 
+PAUSE = 0.01  # seconds in which the spinning threads of the contender before fall asleep
 Arrays = Sequence[NDArray[np.floating]]
 
 
@@ -55,12 +56,14 @@ def alternate(contenders: Sequence[Contender], seconds: float = 1.0, least: int 
         _check(contender, expected[contender.group], found)
 
     rounds = max(least, int(seconds * len(contenders) / max(sum(rough), 1e-9)))
-    rounds = min(rounds, 300)
-    inner = [max(1, int(2e-3 / max(r, 1e-9))) for r in rough]  # 2 ms at least between two looks at the clock
+    rounds = min(rounds, 25)
+    inner = [max(1, int(5e-3 / max(r, 1e-9))) for r in rough]  # 5 ms at least between two looks at the clock
     times: list[list[float]] = [[] for _ in contenders]
     for r in range(rounds):
         for k in range(len(contenders)):
             k = (k + r) % len(contenders)
+            time.sleep(PAUSE)
+            contenders[k].run()
             started = time.perf_counter()
             for _ in range(inner[k]):
                 contenders[k].run()
