@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from carousel.errors import DataError
 from carousel.inputs.clock import Grid
-from carousel.inputs.table import Roles, Series
+from carousel.inputs.roles import Roles
+
+if TYPE_CHECKING:  # reading frames takes narwhals, which predicting from arrays does without
+    from carousel.inputs.table import Series
 
 __all__ = ["FIRST", "MISSING", "UNSEEN", "Column", "TableInput", "fit_columns"]
 
