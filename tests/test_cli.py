@@ -20,7 +20,7 @@ from carousel.inputs.files import read_file
 from command_line import QUICK, ROLES, Result, later, model_bytes, shops
 
 DOCS = Path(__file__).parent.parent / "docs" / "cli.md"
-COMMANDS = ["fit", "evaluate", "predict", "demo", "bench", "doctor"]
+COMMANDS = ["fit", "evaluate", "predict", "export", "demo", "bench", "doctor"]
 
 
 @pytest.fixture

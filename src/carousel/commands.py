@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from carousel.errors import CarouselError, DataError
+from carousel.export import FORMATS
 
 if TYPE_CHECKING:
     import polars
@@ -264,6 +265,30 @@ def predict(
         return
     sys.stdout.write(table_bytes(found, ".jsonl" if as_json else ".csv").decode())
     sys.stdout.flush()
+
+
+@app.command()
+def export(
+    model: Model,
+    to: Annotated[str, typer.Option(metavar="FORMAT", help=f"What to write: {', '.join(FORMATS)}.")],
+    out: Annotated[Path, typer.Option(metavar="PATH", help="Where to write it.")],
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write a model for other programs, with its scalers and its head.
+
+    \b
+    Example:
+      carousel export m.safetensors --to onnx --out m.onnx
+    """
+    from carousel import export as formats
+
+    found = formats.write(model, to, out)
+    if as_json:
+        _write_json(found)
+        return
+    for line in (f"wrote {', '.join(found['out'])}", *found["notes"]):
+        typer.echo(line)
 
 
 @app.command()
