@@ -16,10 +16,13 @@ from typing import Any, Literal, TypeVar, Union
 
 from carousel.cell import CellSpec
 from carousel.errors import ModelFileError
+from carousel.heads.classify import ClassifyHead
 from carousel.heads.forecast import ForecastHead
+from carousel.heads.tag import TagHead
 from carousel.inputs.fitted import TableInput
+from carousel.inputs.sequence import SequenceInput
 
-__all__ = ["ModelConfig", "StackConfig", "from_json", "to_json"]
+__all__ = ["TASKS", "ModelConfig", "StackConfig", "from_json", "to_json"]
 
 Shapes = dict[str, tuple[int, ...]]
 T = TypeVar("T")
@@ -37,6 +40,7 @@ class StackConfig:
     num_layers: int = 1
     dropout: float = 0.0
     cell: CellSpec = CellSpec()
+    bidirectional: bool = False
 
     def __post_init__(self) -> None:
         for name in ("hidden_size", "num_layers"):
@@ -48,39 +52,66 @@ class StackConfig:
             raise ValueError(f"proj_size must be smaller than hidden_size, got {self.cell.proj_size}")
 
     @property
+    def directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    @property
     def output_size(self) -> int:
-        return self.cell.output_size(self.hidden_size)
+        """Features of a row: of both directions, where there are two."""
+        return self.directions * self.cell.output_size(self.hidden_size)
+
+    @property
+    def state_size(self) -> int:
+        """Numbers in h and c of all layers and directions: h [L * D, P], then c [L * D, H]."""
+        one = self.cell.output_size(self.hidden_size) + self.hidden_size
+        return self.num_layers * self.directions * one
 
     def shapes(self, input_size: int) -> Shapes:
         """Names as in `carousel.LSTM.state_dict()`."""
         sizes = [input_size] + [self.output_size] * (self.num_layers - 1)
         return {
-            f"{name}_l{layer}": shape
+            f"{name}_l{layer}{suffix}": shape
             for layer, size in enumerate(sizes)
+            for suffix in ("", "_reverse")[: self.directions]
             for name, shape in self.cell.shapes(size, self.hidden_size).items()
         }
 
 
+# What each task is made of. Tasks with a SequenceInput have a head whose `shapes` needs the stack's output size only.
+TASKS: dict[str, tuple[type, type]] = {
+    "forecast": (TableInput, ForecastHead),
+    "classify": (SequenceInput, ClassifyHead),
+    "tag": (SequenceInput, TagHead),
+}
+
+
 @dataclass(frozen=True)
 class ModelConfig:
-    """One input, one stack, one head; `seeds` members of an ensemble share it and are averaged."""
+    """One input, one stack, one head, whose types the task says (`TASKS`); the `seeds` members of an ensemble share it
+    and are averaged.
+    """
 
-    task: Literal["forecast"]
-    input: TableInput
+    task: Literal["forecast", "classify", "tag"]
+    input: Any
     stack: StackConfig
-    head: ForecastHead
+    head: Any
     seeds: int = 1
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise ValueError(f"seeds must be at least 1, got {self.seeds}")
+        for name, kind in zip(("input", "head"), TASKS[self.task], strict=True):
+            if not isinstance(getattr(self, name), kind):
+                raise ValueError(f"the {name} of task {self.task} is a {kind.__name__}, got {getattr(self, name)!r}")
+        if self.task == "forecast" and self.stack.bidirectional:
+            raise ValueError("bidirectional stacks are for sequences that are complete: classify and tag")
 
     def member_shapes(self) -> Shapes:
         """The weights of one member of the ensemble."""
-        parts = {
-            "input": self.input.shapes(),
-            "stack": self.stack.shapes(self.input.step_size),
-            "head": self.head.shapes(
+        parts = {"input": self.input.shapes()}
+        if isinstance(self.input, TableInput):
+            parts["stack"] = self.stack.shapes(self.input.step_size)
+            parts["head"] = self.head.shapes(
                 state=self.stack.output_size,
                 static=self.input.static_size,
                 ahead=self.input.ahead_size,
@@ -88,8 +119,13 @@ class ModelConfig:
                 horizon=self.input.horizon,
                 targets=self.input.targets,
                 bases=self.input.bases,
-            ),
-        }
+            )
+        else:
+            if self.input.static_size:  # the initial state is a linear map of what does not change
+                size = self.stack.state_size
+                parts["static"] = {"weight": (size, self.input.static_size), "bias": (size,)}
+            parts["stack"] = self.stack.shapes(self.input.step_size)
+            parts["head"] = self.head.shapes(self.stack.output_size)
         return {f"{part}.{name}": shape for part, shapes in parts.items() for name, shape in shapes.items()}
 
     def shapes(self) -> Shapes:
@@ -105,6 +141,14 @@ class ModelConfig:
     def from_json(cls, data: Any) -> ModelConfig:
         """The config in `data`; ModelFileError names the field that is unknown, missing or of a wrong type."""
         return from_json(cls, data, "model")
+
+    @staticmethod
+    def choose(data: Mapping[str, Any]) -> dict[str, Any]:
+        """Which of several types the fields have, from what they hold: the task says so."""
+        task = data.get("task")
+        if not isinstance(task, str) or task not in TASKS:
+            raise ModelFileError(f"the field model.task must be one of {_list(TASKS)}, got {task!r}.")
+        return dict(zip(("input", "head"), TASKS[task], strict=True))
 
 
 def to_json(value: Any) -> Any:
@@ -134,6 +178,8 @@ def from_json(kind: type[T], data: Any, where: str) -> T:
     missing = [name for name in hints if name not in data]
     if missing:
         raise ModelFileError(f"the field {where}.{missing[0]} is missing; the file is damaged or from another version.")
+    if isinstance(chosen := getattr(kind, "choose", None), types.FunctionType):
+        hints = hints | chosen(data)
     values = {name: _value(hint, data[name], f"{where}.{name}") for name, hint in hints.items()}
     try:
         return kind(**values)

@@ -63,7 +63,7 @@ class ForecastTask:
         return int((self.split.last - self.split.first + 1).sum())
 
     def model(self) -> nn.Module:
-        member = build(self.config)
+        member: ForecastModel = build(self.config)
         initialise(member.stack)
         with torch.no_grad():
             member.head.linear.weight.copy_(self.linear[:, :-1])
@@ -283,10 +283,11 @@ def train_forecaster(
 
 
 def _calibrated(config: ModelConfig, result: Result, rows: Rows, split: Split) -> ForecastHead:
+    head: ForecastHead = config.head
     if not len(split.held_out):
-        return config.head
+        return head
     made = scaled_quantiles(members_from(config, _named(result)), rows, split.held_out)
-    return calibrate(config.head, made.scaled, made.truth, split.independent(rows.config.horizon))
+    return calibrate(head, made.scaled, made.truth, split.independent(rows.config.horizon))
 
 
 def _named(result: Result) -> Weights:

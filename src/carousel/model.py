@@ -12,12 +12,26 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from carousel.config import ModelConfig, StackConfig
+from carousel.heads.classify_net import ClassifyNet
 from carousel.heads.forecast_net import ForecastNet
+from carousel.heads.tag_net import TagNet
 from carousel.inputs.fitted import Column, TableInput
+from carousel.inputs.sequence import Channels, SequenceInput
 from carousel.inputs.windows import Windows
 from carousel.lstm import LSTM
+from carousel.ragged import Ragged
 
-__all__ = ["Batch", "ForecastModel", "build", "initialise", "members_from", "to_batch"]
+__all__ = [
+    "Batch",
+    "ForecastModel",
+    "SequenceBatch",
+    "SequenceModel",
+    "build",
+    "initialise",
+    "members_from",
+    "sequence_batch",
+    "to_batch",
+]
 
 Weights = dict[str, NDArray[Any]]
 
@@ -83,12 +97,86 @@ class ForecastModel(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         x = self.input(batch.steps, batch.step_codes, self.input.steps)
-        out, _ = self.stack(x, elapsed=batch.elapsed) if self.stack.spec.decay else self.stack(x)
+        x = x.transpose(0, 1).contiguous()  # the core reads and writes whole steps at once
+        elapsed = batch.elapsed.t() if self.stack.spec.decay else None
+        _, (h, _) = self.stack(x, elapsed=elapsed)
         static = self.input(batch.static, batch.static_codes, self.input.static)
-        state = torch.cat([self.dropout(out[:, -1]), static], -1)
+        state = torch.cat([self.dropout(h[-1]), static], -1)
         ahead = self.input(batch.ahead, batch.ahead_codes, self.input.ahead)
         found: Tensor = self.head(state, ahead, batch.linear, batch.base)
         return found
+
+
+class SequenceBatch(NamedTuple):
+    """`Channels` as tensors: rows of b sequences, one after another."""
+
+    values: Ragged  # [N, F]
+    codes: Tensor  # [N, E]
+    elapsed: Tensor  # [N]
+    static: Tensor  # [b, S]
+    static_codes: Tensor  # [b, ES]
+
+
+def sequence_batch(channels: Channels, device: torch.device | str = "cpu") -> SequenceBatch:
+    rows = Ragged(torch.from_numpy(channels.values).to(device), torch.from_numpy(channels.offsets).to(device))
+    rest = (channels.codes, channels.elapsed, channels.static, channels.static_codes)
+    return SequenceBatch(rows, *(torch.from_numpy(part).to(device) for part in rest))
+
+
+class SequenceEmbeddings(nn.Module):
+    """One table for each categorical column: those of rows, then the static ones."""
+
+    def __init__(self, config: SequenceInput) -> None:
+        super().__init__()
+        self.embed = nn.ModuleList(nn.Embedding(c.codes, c.width) for c in config.embedded)
+        self.steps = len(config.categories)
+
+    def forward(self, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
+        """Channels [N, .] of the rows and [b, .] of the static columns."""
+        own, fixed = self.embed[: self.steps], self.embed[self.steps :]
+        rows = [batch.values.values, *(table(batch.codes[:, k]) for k, table in enumerate(own))]
+        static = [batch.static, *(table(batch.static_codes[:, k]) for k, table in enumerate(fixed))]
+        return torch.cat(rows, 1), torch.cat(static, 1)
+
+
+class SequenceModel(nn.Module):
+    """One member: SequenceBatch -> what its head makes of the stack's rows; whole sequences, or pieces with a state."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        table, stack = config.input, config.stack
+        self.input = SequenceEmbeddings(table)
+        self.static = nn.Linear(table.static_size, stack.state_size) if table.static_size else None
+        self.stack = _stack(stack, table.step_size)
+        self.head = HEADS[config.task](config.head, stack.output_size, stack.directions, stack.dropout)
+
+    def rows(
+        self, batch: SequenceBatch, state: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Ragged, tuple[Tensor, Tensor]]:
+        """The stack's outputs, Ragged [N, D * P], and its last state; `state` None: that of a sequence's beginning."""
+        x, static = self.input(batch)
+        ragged = batch.values
+        if self.static is not None:
+            x = torch.cat([x, static[ragged.sequence]], 1)
+            state = self._initial(self.static(static)) if state is None else state
+        elapsed = ragged.with_values(batch.elapsed) if self.stack.spec.decay else None
+        out, state = self.stack(ragged.with_values(x), state, elapsed=elapsed)
+        return out, state
+
+    def forward(self, batch: SequenceBatch) -> Tensor:
+        found: Tensor = self.head(self.rows(batch)[0])
+        return found
+
+    def _initial(self, flat: Tensor) -> tuple[Tensor, Tensor]:
+        """h [L * D, b, P] and c [L * D, b, H] from a linear map [b, .] of what does not change."""
+        stack = self.stack
+        layers = stack.num_layers * (2 if stack.bidirectional else 1)
+        size = layers * stack.spec.output_size(stack.hidden_size)
+        h, c = flat[:, :size].unflatten(1, (layers, -1)), flat[:, size:].unflatten(1, (layers, -1))
+        return h.transpose(0, 1).contiguous(), c.transpose(0, 1).contiguous()
+
+
+HEADS: dict[str, Any] = {"classify": ClassifyNet, "tag": TagNet}  # (head, state, directions, dropout) -> module
 
 
 def _stack(config: StackConfig, input_size: int) -> LSTM:
@@ -96,15 +184,15 @@ def _stack(config: StackConfig, input_size: int) -> LSTM:
         input_size,
         config.hidden_size,
         config.num_layers,
-        batch_first=True,
         dropout=config.dropout if config.num_layers > 1 else 0.0,
+        bidirectional=config.bidirectional,
         **asdict(config.cell),
     )
 
 
-def build(config: ModelConfig) -> ForecastModel:
-    """One member with torch's default weights; `initialise` gives it those of training's start."""
-    return ForecastModel(config)
+def build(config: ModelConfig) -> Any:
+    """One member with torch's default weights; `initialise` gives its stack those of training's start."""
+    return ForecastModel(config) if config.task == "forecast" else SequenceModel(config)
 
 
 def initialise(stack: LSTM) -> None:
@@ -126,7 +214,7 @@ def initialise(stack: LSTM) -> None:
                 nn.init.ones_(weight[forget * size : (forget + 1) * size])
 
 
-def members_from(config: ModelConfig, weights: Mapping[str, NDArray[Any]]) -> list[ForecastModel]:
+def members_from(config: ModelConfig, weights: Mapping[str, NDArray[Any]]) -> list[Any]:
     """The trained members of an ensemble, in evaluation mode, from weights named as `ModelConfig.shapes` says."""
     found = []
     for k in range(config.seeds):
