@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -51,16 +53,31 @@ class ForecastNet(nn.Module):
         z = self.state(state)[:, None] + self.step
         if self.ahead is not None:
             z = z + self.ahead(ahead)
-        z = self.hidden(F.gelu(z, approximate="tanh"))
-        z = F.gelu(z, approximate="tanh")
+        z = F.silu(self.hidden(F.silu(z)))
         raw = self.out(z).unflatten(-1, (self.targets, -1))  # [n, H, K, Q]
         gate = (self.gate(z) + self.gate_step).unflatten(-1, (self.targets, -1)).softmax(-1)  # [n, H, K, G]
         middle = self.head.median
         median = (gate * base).sum(-1) + raw[..., middle] + self.linear(linear.transpose(1, 2)).transpose(1, 2)
-        above = F.softplus(raw[..., middle + 1 :] - 1).cumsum(-1)
-        below = F.softplus(raw[..., :middle].flip(-1) - 1).cumsum(-1).flip(-1)
-        median = median[..., None]
-        return torch.cat([median - below, median, median + above], -1)
+        return median[..., None] + F.softplus(raw - 1) @ _away(raw.shape[-1], middle, raw.device, raw.dtype)
+
+
+@cache
+def _away(quantiles: int, median: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """[Q, Q]: how positive steps between neighbouring quantiles add up to their distances from the median.
+
+    >>> _away(4, 1, torch.device("cpu"), torch.float32)
+    tensor([[-1.,  0.,  0.,  0.],
+            [ 0.,  0.,  0.,  0.],
+            [ 0.,  0.,  1.,  1.],
+            [ 0.,  0.,  0.,  1.]])
+    """
+    made = torch.zeros(quantiles, quantiles)
+    for k in range(quantiles):
+        if k < median:
+            made[k, : k + 1] = -1
+        elif k > median:
+            made[k, k:] = 1
+    return made.to(device, dtype)
 
 
 def pinball(predicted: Tensor, truth: Tensor, weight: Tensor, quantiles: Tensor) -> Tensor:
