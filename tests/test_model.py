@@ -203,7 +203,7 @@ def test_any_one_damage_to_the_json_is_refused_by_its_name() -> None:
         (("stack", "hidden_size"), 0, "hidden_size must be at least 1"),
         (("stack", "dropout"), float("nan"), "model.stack.dropout must be finite"),
         (("stack", "cell", "zoneout_c"), 1.5, "zoneout_c is a probability"),
-        (("task",), "classify", "model.task must be one of forecast"),
+        (("task",), "predict", "model.task must be one of forecast"),
         (("input", "seasons"), [4, 0], r"seasons\[1\] must be at least 1"),
         (("input", "seasons"), 4, "model.input.seasons must be a list"),
         (("input", "features", 0, "kind"), "image", r"model.input.features\[0\].kind must be one of"),

@@ -1,0 +1,97 @@
+"""Tables of events, one row per reading (id, time, variable, value), as tables with a column for each variable."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+from numpy.typing import NDArray
+
+from carousel.errors import DataError
+from carousel.inputs import columns
+from carousel.inputs.roles import Roles
+
+__all__ = ["pivot"]
+
+Ints = NDArray[np.int64]
+
+
+def pivot(table: columns.Frame, roles: Roles, variable: str, value: str, source: str) -> columns.Frame:
+    """One row for each id and time, sorted by them, with the variables that the roles name as columns.
+
+    A variable that was read at other times only is null there. Of several readings of one variable at one time the
+    last in the table counts, with a warning. A static name may be a column or a variable; other columns (the target)
+    hold the last value given at that time. Raises DataError for a missing variable name, for a name that is neither
+    column nor variable, and for values that are no numbers.
+    """
+    own = [n for n in (*roles.target, *roles.static) if n in table.columns]
+    columns.require(table, [n for n in (roles.id, roles.time) if n] + list(roles.target) + [variable, value], source)
+    if roles.time is None:
+        raise DataError(f"{source}: a table of events needs a time column; name it.")
+    names, which = _variables(table, roles, own, variable, source)
+    values = columns.numbers(table[value], source)
+    group, last = _groups(table, roles, source)
+    wide = np.full((len(last), len(names)), np.nan)
+    given = np.flatnonzero((which >= 0) & ~np.isnan(values))
+    cell = group[given] * len(names) + which[given]
+    wide.reshape(-1)[cell] = values[given]  # of equal cells the last counts
+    _remark_twice(table, roles, source, variable, given, cell)
+    made = table[last].select([n for n in (roles.id, roles.time) if n])
+    kept = [_last_given(table[name], group, last) for name in own]
+    filled = [nw.new_series(n, wide[:, k], nw.Float64(), backend=table.implementation) for k, n in enumerate(names)]
+    return made.with_columns(*kept, *filled)
+
+
+def _variables(
+    table: columns.Frame, roles: Roles, own: list[str], variable: str, source: str
+) -> tuple[list[str], Ints]:
+    """The variables that become columns, and which of them each row [N] is about (-1: one that nobody asked for)."""
+    column = table[variable]
+    missing = np.flatnonzero(column.is_null().to_numpy())
+    if len(missing):
+        raise DataError(
+            f"{source}, row {int(missing[0]) + 1}, column {variable!r}: the variable is missing; name it, or drop the"
+            " row."
+        )
+    texts, codes = np.unique(np.array([str(v) for v in column.to_list()], dtype=str), return_inverse=True)
+    names = [n for n in (*roles.features, *roles.static) if n not in own]
+    for name in roles.static:
+        if name not in own and name not in texts:
+            raise DataError(f"{source}: {name!r} is neither a column nor a variable; correct the name.")
+    place = {name: k for k, name in enumerate(names)}
+    return names, np.array([place.get(str(text), -1) for text in texts], np.int64)[codes]
+
+
+def _groups(table: columns.Frame, roles: Roles, source: str) -> tuple[Ints, Ints]:
+    """The number of each row's id and time [N], in their order, and the last row of each [G]."""
+    owner = columns.keys(table[roles.id], source)[1] if roles.id else np.zeros(len(table), np.int64)
+    time = columns.times(table[str(roles.time)], source)[0]
+    order = np.lexsort((time, owner))
+    new = np.ones(len(order), bool)
+    new[1:] = (np.diff(owner[order]) != 0) | (np.diff(time[order]) != 0)
+    group = np.empty(len(order), np.int64)
+    group[order] = np.cumsum(new) - 1
+    return group, order[np.concatenate([np.flatnonzero(new)[1:], [len(order)]]) - 1]
+
+
+def _last_given(column: nw.Series[Any], group: Ints, last: Ints) -> nw.Series[Any]:
+    """Of each group the last value that is not null, else null."""
+    given = np.flatnonzero(~column.is_null().to_numpy())
+    rows = last.copy()
+    rows[group[given]] = given
+    return column[rows]
+
+
+def _remark_twice(table: columns.Frame, roles: Roles, source: str, variable: str, given: Ints, cell: Ints) -> None:
+    order = np.argsort(cell, kind="stable")
+    again = order[1:][np.diff(cell[order]) == 0]
+    if not len(again):
+        return
+    row = int(given[again.min()])
+    warnings.warn(
+        f"{source}, row {row + 1}: {table[variable][row]!r} is given a second time at one time of one sequence"
+        f" ({len(again)} such rows); the last one counts.",
+        stacklevel=5,
+    )
