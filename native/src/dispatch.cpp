@@ -1,5 +1,7 @@
 #include "dispatch.h"
 
+#include "step.h"
+
 #ifdef CAROUSEL_X86
 #include <cpuid.h>
 #endif
@@ -16,13 +18,19 @@ namespace carousel {
 
 namespace portable {
 extern const Kernels kernels[3];
-}
+extern const StepKernels step_table;
+}  // namespace portable
 #ifdef CAROUSEL_X86
 namespace avx2 {
 extern const Kernels kernels[3];
-}
+extern const StepKernels step_table;
+}  // namespace avx2
 namespace avx512 {
 extern const Kernels kernels[3];
+extern const StepKernels step_table;
+}  // namespace avx512
+namespace vnni {
+extern const StepKernels step_table;
 }
 namespace amx {
 extern const Kernels kernels[1];
@@ -35,6 +43,7 @@ struct Isa {
     const char* name;
     const Kernels* kernels;  // of float, double and bfloat16
     const Kernels* bf16;     // where these come from elsewhere
+    const StepKernels* steps;
     bool runs;
 };
 
@@ -62,19 +71,20 @@ struct Isas {
 
 Isas known() {
     Isas found{};
-    const auto add = [&](const char* name, const Kernels* kernels, const Kernels* bf16, bool runs) {
-        found.list[found.count++] = {name, kernels, bf16, runs};
-    };
+    const auto add = [&](const char* name, const Kernels* kernels, const Kernels* bf16, const StepKernels* steps,
+                         bool runs) { found.list[found.count++] = {name, kernels, bf16, steps, runs}; };
 #ifdef CAROUSEL_X86
     __builtin_cpu_init();
     const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
                         __builtin_cpu_supports("fma");
-    add("amx", avx512::kernels, amx::kernels, avx512 && has_amx());
-    add("avx512", avx512::kernels, nullptr, avx512);
-    add("avx2", avx2::kernels, nullptr, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"));
+    const StepKernels* steps = __builtin_cpu_supports("avx512vnni") ? &vnni::step_table : &avx512::step_table;
+    add("amx", avx512::kernels, amx::kernels, steps, avx512 && has_amx());
+    add("avx512", avx512::kernels, nullptr, steps, avx512);
+    add("avx2", avx2::kernels, nullptr, &avx2::step_table,
+        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"));
 #endif
-    add("portable", portable::kernels, nullptr, true);
+    add("portable", portable::kernels, nullptr, &portable::step_table, true);
     return found;
 }
 
@@ -102,6 +112,8 @@ const Kernels& kernels_for(Type type) {
     const Isa& isa = chosen();
     return type == Type::bf16 && isa.bf16 ? *isa.bf16 : isa.kernels[static_cast<int>(type)];
 }
+
+const StepKernels& step_kernels() { return *chosen().steps; }
 
 const char* instruction_set() { return chosen().name; }
 

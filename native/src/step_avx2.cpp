@@ -1,0 +1,2 @@
+#define CAROUSEL_NS avx2
+#include "step.inc"

@@ -1,0 +1,2 @@
+#define CAROUSEL_NS vnni
+#include "step.inc"
