@@ -6,17 +6,18 @@ depends on rows up to and including its origin. All windows of a batch are gathe
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from carousel.errors import DataError
 from carousel.inputs.clock import calendar_features
-from carousel.inputs.fitted import FIRST, MISSING, UNSEEN, Column, TableInput
+from carousel.inputs.fitted import FIRST, MISSING, PER_LAG, PER_TARGET, UNSEEN, Column, TableInput
 from carousel.inputs.table import Series
 
-__all__ = ["Rows", "Windows"]
+__all__ = ["Rows", "Windows", "codes_of"]
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
@@ -60,6 +61,7 @@ class Rows:
         total = int(series.offsets[-1]) + h * len(lengths)
         self.owner = np.repeat(np.arange(len(lengths)), lengths + h)  # [M]
         place = np.arange(series.offsets[-1]) + h * np.repeat(np.arange(len(lengths)), lengths)
+        self.near = np.arange(1 - config.reach, h + 1)  # rows of a window, from its origin
         self.own = np.zeros(total, bool)
         self.own[place] = True
         self.time = self._times(place, lengths)
@@ -96,40 +98,41 @@ class Rows:
     def gather(self, at: Ints) -> Windows:
         """The windows whose last row is `at` [n] (rows of this object, see `place`)."""
         config = self.config
-        c, h, reach = config.context, config.horizon, config.reach
-        index = at[:, None] + np.arange(1 - reach, h + 1)
-        start = self.start[self.owner[at]]
-        outside = index < start[:, None]
-        index = np.where(outside, 0, index)
+        c, reach = config.context, config.reach
+        index = at[:, None] + self.near
+        which = self.owner[at]
+        outside: NDArray[np.bool_] | None = index < self.start[which][:, None]
+        if outside is not None and outside.any():
+            index = np.where(outside, 0, index)
+        else:
+            outside = None
         values = self.target[index]  # [n, reach + H, K]
-        values[outside] = np.nan
-        past = values[:, :reach]
-        level, spread, last = self._scale(at, past[:, -c:])
+        if outside is not None:
+            values[outside] = np.nan
+        level, spread, last = self._scale(at, values[:, reach - c : reach])
         scaled = ((values - level[:, None]) / spread[:, None]).astype(np.float32)
         past, truth = scaled[:, :reach], scaled[:, reach:]
-        context, out = index[:, reach - c : reach], outside[:, reach - c : reach]
+        context, following = index[:, reach - c : reach], index[:, reach:]
+        out = None if outside is None else outside[:, reach - c : reach, None]
         latest = ((last - level) / spread).astype(np.float32)
         lags, base = self._lags(at, past, latest, level, spread)
-        steps = [*self._channels(past, context, out), np.where(out[..., None], 0, self.numbers[context])]
-        following = index[:, reach:]
-        ahead = [lags, self.ahead[following]]
+        ahead = [lags, _rows(self.ahead, following)]
         if config.uneven:
             lead = (self.time[following] - self.time[at][:, None]) / config.grid.step
             ahead.append(np.log1p(np.maximum(lead, 0))[..., None].astype(np.float32))
-        which = self.owner[at]
         size = np.log(np.maximum(spread / (np.abs(level) + spread), 1e-6)) / 3
         return Windows(
-            steps=np.concatenate(steps, -1),
-            step_codes=np.where(out[..., None], MISSING, self.codes[context]),
+            steps=self._steps(past, context, out),
+            step_codes=_masked(_rows(self.codes, context), out, MISSING),
             ahead=np.concatenate(ahead, -1),
-            ahead_codes=self.ahead_codes[following],
+            ahead_codes=_rows(self.ahead_codes, following),
             static=np.concatenate([latest, size.astype(np.float32), self.static[which]], -1),
             static_codes=self.static_codes[which],
             base=base,
             truth=truth,
             level=level,
             spread=spread,
-            elapsed=np.where(out, 1, self.elapsed[context]),
+            elapsed=_masked(self.elapsed[context], None if out is None else out[..., 0], 1),
             linear=self._linear(at, past[:, -c:], level, spread, latest),
         )
 
@@ -151,19 +154,29 @@ class Rows:
         floor = 1e-4 * size + np.where(least > 0, np.minimum(LEAST, 1e-5 * least), LEAST)
         return level, np.maximum(spread, floor), last
 
-    def _channels(self, past: Singles, context: Ints, out: NDArray[np.bool_]) -> list[Singles]:
-        """Of each target: scaled value, observed, age, difference, and the values one season before."""
-        c, reach = self.config.context, self.config.reach
+    def _steps(self, past: Singles, context: Ints, out: NDArray[np.bool_] | None) -> Singles:
+        """Channels [n, C, .]: of each target the scaled value, whether observed, age, difference, and the values one
+        season before; then the covariates."""
+        c, reach, k = self.config.context, self.config.reach, self.config.targets
+        seasons, numbers = self.config.seasons, self.numbers.shape[1]
+        made = np.empty((len(past), c, k * (PER_TARGET + len(seasons)) + numbers), np.float32)
         x = past[:, -c:]
         seen = np.isfinite(x)
-        value = np.where(seen, x, 0)
-        both = seen[:, 1:] & seen[:, :-1]
-        difference = np.zeros_like(value)
-        difference[:, 1:] = np.where(both, value[:, 1:] - value[:, :-1], 0)
-        age = np.where(out[..., None], NEVER, self.age[context])
-        before = [np.nan_to_num(past[:, reach - c - m : reach - m]) for m in self.config.seasons]
-        value, difference, *before = (np.clip(part, -BOUND, BOUND) for part in (value, difference, *before))
-        return [value, seen.astype(np.float32), age, difference, *before]
+        value = made[..., :k]
+        np.copyto(value, np.where(seen, x, 0))
+        np.copyto(made[..., k : 2 * k], seen)
+        made[..., 2 * k : 3 * k] = _masked(self.age[context], out, float(NEVER))
+        difference = made[..., 3 * k : 4 * k]
+        difference[:, 0] = 0
+        np.multiply(value[:, 1:] - value[:, :-1], seen[:, 1:] & seen[:, :-1], out=difference[:, 1:])
+        for n, m in enumerate(seasons, PER_TARGET):
+            before = past[:, reach - c - m : reach - m]
+            made[..., n * k : (n + 1) * k] = np.where(np.isfinite(before), before, 0)
+        own = made[..., : made.shape[-1] - numbers]
+        np.clip(own, -BOUND, BOUND, out=own)
+        if numbers:
+            made[..., -numbers:] = _masked(self.numbers[context], out, 0)
+        return made
 
     def _linear(self, at: Ints, x: Singles, level: Floats, spread: Floats, latest: Singles) -> Singles:
         """What the linear path reads: context x [n, C, K] without gaps, and (level - mean so far) / spread."""
@@ -179,21 +192,28 @@ class Rows:
         """
         config = self.config
         h, reach = np.arange(1, config.horizon + 1), config.reach
-        now = np.broadcast_to(latest[:, None], (len(at), config.horizon, config.targets))
-        bases = [now, np.zeros_like(now)]
-        found = []
-        for m in config.seasons:
+        k, seasons = config.targets, len(config.seasons)
+        shape = (len(at), config.horizon)
+        lags = np.empty((*shape, PER_LAG * k * seasons), np.float32)
+        base = np.empty((*shape, k, config.bases), np.float32)
+        now = latest[:, None]
+        base[..., 0], base[..., 1] = now, 0
+        for n, m in enumerate(config.seasons):
             ahead = -(-h // m)  # seasons from the value to its step
             value = past[:, reach - 1 + h - m * ahead]
-            missing = ~np.isfinite(value)
-            value = np.where(missing, now, value)
+            sure = np.isfinite(value)
+            found = lags[..., PER_LAG * k * n : PER_LAG * k * (n + 1)]
+            found[..., 2 * k : 3 * k] = ~sure
+            value = np.where(sure, value, now)
+            found[..., :k] = value
+            np.subtract(value, now, out=found[..., k : 2 * k])
             before, known = self._before(at, m)
             anchor = np.nan_to_num(((before - level) / spread).astype(np.float32))[:, None]
-            sure = ~missing & known[:, None]
-            found += [value, value - now, missing.astype(np.float32), np.where(sure, value - anchor, 0)]
-            bases += [value, np.where(sure, value + ahead[:, None] * (now - anchor), now)]
-        lags = np.concatenate(found, -1) if found else np.zeros((len(at), config.horizon, 0), np.float32)
-        return np.clip(lags, -BOUND, BOUND).astype(np.float32), np.stack(bases, -1)
+            sure &= known[:, None]
+            found[..., 3 * k :] = np.where(sure, value - anchor, 0)
+            base[..., 2 + 2 * n] = value
+            base[..., 3 + 2 * n] = np.where(sure, value + ahead[:, None] * (now - anchor), now)
+        return np.clip(lags, -BOUND, BOUND, out=lags), base
 
     def _before(self, at: Ints, m: int) -> tuple[Floats, NDArray[np.bool_]]:
         """The target [n, K] m rows before the latest observed one, and whether it is observed."""
@@ -267,13 +287,27 @@ def _encode(series: Series, column: Column, role: str) -> tuple[Floats | None, I
     if column.kind == "number":
         scaled = np.where(seen, (values - column.mean) / column.scale, 0.0)
         return np.stack([scaled, seen.astype(np.float64)], 1), None
+    return None, codes_of(column, values, series.categories)
+
+
+def codes_of(column: Column, values: Floats, categories: Mapping[str, tuple[str, ...]]) -> Ints:
+    """The column's own codes of `values` [N], which index into the table's categories; NaN is MISSING."""
     fitted = {value: FIRST + k for k, value in enumerate(column.values)}
-    codes = np.array([MISSING] + [fitted.get(v, UNSEEN) for v in series.categories.get(column.name, ())], np.int64)
-    return None, codes[np.where(seen, values + 1, 0).astype(np.int64)]
+    codes = np.array([MISSING] + [fitted.get(v, UNSEEN) for v in categories.get(column.name, ())], np.int64)
+    return np.asarray(codes[np.where(np.isfinite(values), values + 1, 0).astype(np.int64)])
 
 
 def _interpolate(x: Singles, latest: Singles) -> Singles:
     """x [n, C, K] with gaps filled on a line between neighbours, at the ends by the nearest value, else `latest`."""
+    whole = np.isfinite(x).all((1, 2))
+    if whole.all():
+        return x
+    filled = x.copy()
+    filled[~whole] = _fill(x[~whole], latest[~whole])
+    return filled
+
+
+def _fill(x: Singles, latest: Singles) -> Singles:
     seen = np.isfinite(x)
     c = x.shape[1]
     at = np.arange(c)[:, None]
@@ -285,6 +319,18 @@ def _interpolate(x: Singles, latest: Singles) -> Singles:
     share = (at - left) / np.maximum(right - left, 1)
     filled = a + np.clip(share, 0, 1).astype(np.float32) * (b - a)
     return np.where(np.isfinite(filled), filled, latest[:, None])
+
+
+def _rows(values: NDArray[Any], index: Ints) -> NDArray[Any]:
+    """values[index], which takes its time even where there are no columns."""
+    return values[index] if values.shape[1] else np.zeros((*index.shape, 0), values.dtype)
+
+
+def _masked(values: NDArray[Any], out: NDArray[np.bool_] | None, fill: float) -> NDArray[Any]:
+    """`values`, which are the caller's own, with `fill` where a window begins before its series."""
+    if out is not None and values.size:
+        np.copyto(values, np.asarray(fill, values.dtype), where=out)
+    return values
 
 
 def _scatter(values: Floats, place: Ints, total: int, fill: float = np.nan) -> Floats:
