@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import random
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -79,7 +80,7 @@ def test_batches_hold_every_sequence_once_within_the_tokens():
         assert sorted(np.concatenate(batches).tolist()) == list(range(200))
         assert max(int(lengths[b].sum()) for b in batches) <= 64
         ends = sorted((int(lengths[b].min()), int(lengths[b].max())) for b in batches)
-        assert all(low[1] <= high[0] for low, high in zip(ends, ends[1:], strict=False))
+        assert all(low[1] <= high[0] for low, high in pairwise(ends))
     assert [b.tolist() for b in batches_by_tokens(np.array([100, 1]), 10)] == [[1], [0]]
 
 

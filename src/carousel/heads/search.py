@@ -1,0 +1,248 @@
+"""Search for sequences, step by step, over anything that says what may come next: beams, greedy choice and sampling."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+__all__ = ["Beam", "Decoder", "Found", "Sampling", "beam_search", "sample"]
+
+NEVER = float("-inf")
+
+
+class Decoder(Protocol):
+    """Remembers R rows; each `step` tells how likely every token is to follow."""
+
+    def step(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Tokens [R] that rows go on with -> log-probabilities [R, V], and attention [R, S], 1 at padding, if any."""
+        ...
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows [R'], which may repeat."""
+        ...
+
+
+class Found(NamedTuple):
+    """Tokens without the mark of the end; the sum of their log-probabilities with it; and what ranks them."""
+
+    tokens: tuple[int, ...]
+    logprob: float
+    score: float
+
+
+@dataclass(frozen=True)
+class Beam:
+    """How a beam search goes.
+
+    Scores are log p / ((5 + length) / 6) ** length_penalty + coverage_penalty * (log of what was attended to), after
+    Wu et al. 2016. `no_repeat` bans n-grams of that size from coming twice (Paulus et al. 2018); `banned` are sequences
+    of tokens that may not appear. Raises ValueError for values out of range.
+    """
+
+    size: int = 5
+    length_penalty: float = 0.6
+    coverage_penalty: float = 0.0
+    no_repeat: int = 0
+    banned: tuple[tuple[int, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"a beam's size must be at least 1, got {self.size}")
+        for name in ("length_penalty", "coverage_penalty", "no_repeat"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if any(not words for words in self.banned):
+            raise ValueError("banned sequences must have at least one token")
+
+    def scale(self, length: int) -> float:
+        return float(((5 + length) / 6) ** self.length_penalty)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn: from log-probabilities divided by `temperature` (0: the likeliest), of the `top_k`
+    likeliest (Fan et al. 2018; 0: all) and the smallest set that holds `top_p` of the mass (Holtzman et al. 2020);
+    the probability of tokens that were there before is divided by `repetition_penalty` (after Keskar et al. 2019, who
+    divide scores without an origin; 1: none).
+
+    Raises ValueError for values out of range.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    no_repeat: int = 0
+
+    def __post_init__(self) -> None:
+        for name, good in (
+            ("temperature", self.temperature >= 0),
+            ("top_k", self.top_k >= 0),
+            ("top_p", 0 < self.top_p <= 1),
+            ("repetition_penalty", self.repetition_penalty >= 1),
+            ("no_repeat", self.no_repeat >= 0),
+        ):
+            if not good:
+                raise ValueError(f"{name} is out of range, got {getattr(self, name)}")
+
+
+def beam_search(
+    decoder: Decoder,
+    limits: Sequence[int],
+    beam: Beam,
+    *,
+    begin: int,
+    end: int,
+    prefixes: Sequence[Sequence[int]] | None = None,
+) -> list[list[Found]]:
+    """The `beam.size` best continuations of B sequences of at most limits[b] tokens, best first.
+
+    `decoder` begins with B rows. A sequence is settled as soon as `size` hypotheses have ended, and leaves the batch.
+    `prefixes` are tokens that answers must begin with.
+    """
+    count, size = len(limits), beam.size
+    found: list[list[Found]] = [[] for _ in range(count)]
+    active = torch.arange(count)
+    room = torch.tensor(list(limits))
+    decoder.keep(active.repeat_interleave(size))
+    history = torch.zeros(count * size, 0, dtype=torch.long)
+    tokens = torch.full((count * size,), begin)
+    score = torch.full((count, size), NEVER)
+    score[:, 0] = 0
+    covered: Tensor | None = None
+    forced = _padded(prefixes, count)
+    at = 0
+    while len(active):
+        logp, attention = decoder.step(tokens)
+        logp = _constrain(logp.float(), history, beam.no_repeat, beam.banned)
+        if attention is not None:
+            covered = attention.float() if covered is None else covered + attention.float()
+        last = (room[active] <= at).repeat_interleave(size)
+        _only(logp, last, torch.full((len(logp),), end))
+        if at < forced.shape[1]:
+            wanted = forced[active, at].repeat_interleave(size)
+            _only(logp, (wanted >= 0) & ~last, wanted)
+        v = logp.shape[1]
+        best, index = (score[..., None] + logp.view(len(active), size, v)).flatten(1).topk(min(2 * size, size * v))
+        parent = index // v + torch.arange(len(active))[:, None] * size
+        token = index % v
+        ends = (token == end) & (best > NEVER)
+        for a, k in ends[:, :size].nonzero().tolist():
+            row = int(parent[a, k])
+            reached = _coverage(covered, row) * beam.coverage_penalty
+            value = float(best[a, k])
+            found[int(active[a])].append(
+                Found(tuple(history[row].tolist()), value, value / beam.scale(at + 1) + reached)
+            )
+        order = ends.to(torch.uint8).argsort(dim=1, stable=True)[:, :size]
+        score = torch.where(ends, NEVER, best).gather(1, order)
+        open_ = torch.tensor([len(found[int(b)]) < size for b in active]) & (score > NEVER).any(1)
+        rows = parent.gather(1, order)[open_].flatten()
+        tokens = token.gather(1, order)[open_].flatten()
+        history = torch.cat([history[rows], tokens[:, None]], 1)
+        covered = None if covered is None else covered[rows]
+        score, active = score[open_], active[open_]
+        decoder.keep(rows)
+        at += 1
+    return [sorted(hypotheses, key=lambda f: -f.score)[:size] for hypotheses in found]
+
+
+def sample(
+    decoder: Decoder,
+    limits: Sequence[int],
+    how: Sampling,
+    *,
+    begin: Sequence[Sequence[int]] | int,
+    end: int | None,
+    generator: torch.Generator | None = None,
+    prefixes: Sequence[Sequence[int]] | None = None,
+) -> list[Found]:
+    """One continuation of each of B sequences, drawn token by token; `end` None goes on to the limit.
+
+    `begin` is the token before the first one. The generator draws for every sequence in its turn, ended or not, so that
+    a sequence does not depend on when its neighbours end.
+    """
+    count = len(limits)
+    tokens = torch.full((count,), begin) if isinstance(begin, int) else torch.tensor([row[-1] for row in begin])
+    history = torch.zeros(count, 0, dtype=torch.long)
+    room, alive = torch.tensor(list(limits)), torch.tensor(list(limits)) > 0
+    lengths, total = torch.zeros(count, dtype=torch.long), torch.zeros(count)
+    forced = _padded(prefixes, count)
+    at = 0
+    while alive.any():
+        logp, _ = decoder.step(tokens)
+        logp = logp.float()
+        adjusted = _penalised(_constrain(logp, history, how.no_repeat, ()), history, how.repetition_penalty)
+        tokens = _drawn(adjusted, how, generator)
+        if at < forced.shape[1]:
+            tokens = torch.where(forced[:, at] >= 0, forced[:, at], tokens)
+        total += torch.where(alive, logp.gather(1, tokens[:, None])[:, 0], 0)
+        history = torch.cat([history, tokens[:, None]], 1)
+        ended = torch.zeros_like(alive) if end is None else tokens == end
+        lengths += (alive & ~ended).long()
+        alive = alive & ~ended & (lengths < room)
+        at += 1
+    rows = zip(history.tolist(), lengths.tolist(), total.tolist(), strict=True)
+    return [Found(tuple(row[:length]), value, value) for row, length, value in rows]
+
+
+def _drawn(logp: Tensor, how: Sampling, generator: torch.Generator | None) -> Tensor:
+    if how.temperature == 0:
+        return logp.argmax(1)
+    logits = logp / how.temperature
+    if how.top_k:
+        least = logits.topk(min(how.top_k, logits.shape[1])).values[:, -1:]
+        logits = logits.masked_fill(logits < least, NEVER)
+    if how.top_p < 1:
+        ordered, index = logits.softmax(1).sort(1, descending=True)
+        beyond = ordered.cumsum(1) - ordered >= how.top_p
+        logits = logits.masked_fill(torch.zeros_like(beyond).scatter(1, index, beyond), NEVER)
+    return torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]
+
+
+def _penalised(logp: Tensor, history: Tensor, penalty: float) -> Tensor:
+    if penalty == 1 or not history.shape[1]:
+        return logp
+    return logp.scatter(1, history, logp.gather(1, history) - math.log(penalty))
+
+
+def _constrain(given: Tensor, history: Tensor, no_repeat: int, banned: Sequence[tuple[int, ...]]) -> Tensor:
+    """Log-probabilities without the tokens that would repeat an n-gram or complete a banned sequence; a row to which
+    nothing would be left stays as it is."""
+    logp = given.clone()
+    if no_repeat and history.shape[1] >= no_repeat:
+        grams = history.unfold(1, no_repeat, 1)  # [R, ., n]
+        tail = history[:, history.shape[1] - no_repeat + 1 :]
+        same = (grams[..., :-1] == tail[:, None]).all(-1)
+        row, place = same.nonzero(as_tuple=True)
+        logp[row, grams[row, place, -1]] = NEVER
+    for words in banned:
+        if len(words) == 1:
+            logp[:, words[0]] = NEVER
+        elif history.shape[1] >= len(words) - 1:
+            tail = history[:, history.shape[1] - len(words) + 1 :]
+            logp[(tail == torch.tensor(words[:-1])).all(1), words[-1]] = NEVER
+    return torch.where((logp > NEVER).any(1, keepdim=True), logp, given)
+
+
+def _only(logp: Tensor, which: Tensor, token: Tensor) -> None:
+    """Leave the rows `which` [R] no choice but `token` [R], in place."""
+    rows = which.nonzero()[:, 0]
+    kept = logp[rows, token[rows]]
+    logp[rows] = NEVER
+    logp[rows, token[rows]] = kept.clamp(min=-1e4)  # a banned token may be forced, and then counts as very unlikely
+
+
+def _padded(prefixes: Sequence[Sequence[int]] | None, count: int) -> Tensor:
+    longest = max((len(p) for p in prefixes), default=0) if prefixes else 0
+    rows = [[*p, *[-1] * (longest - len(p))] for p in prefixes] if prefixes else [[]] * count
+    return torch.tensor(rows, dtype=torch.long).view(count, longest)
+
+
+def _coverage(covered: Tensor | None, row: int) -> float:
+    return 0.0 if covered is None else float(covered[row].clamp(1e-9, 1).log().sum())

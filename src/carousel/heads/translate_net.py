@@ -1,0 +1,153 @@
+"""Sequence to sequence: a bidirectional encoder, attention over what it said, an LSTM decoder."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from carousel.heads.translate import TranslateHead
+from carousel.lstm import LSTM
+from carousel.ragged import Ragged
+
+__all__ = ["Attention", "Memory", "TranslateDecoder", "TranslateNet"]
+
+State = tuple[Tensor, Tensor]
+
+
+class Memory(NamedTuple):
+    """What the encoder says of R sequences: values and keys [R, S, .], which places are real [R, S], and the decoder's
+    first state [L, R, H]."""
+
+    values: Tensor
+    keys: Tensor
+    real: Tensor
+    state: State
+
+    def rows(self, rows: Tensor) -> Memory:
+        h, c = (part[:, rows] for part in self.state)
+        return Memory(self.values[rows], self.keys[rows], self.real[rows], (h, c))
+
+
+class Attention(nn.Module):
+    """Weights over the places of a memory: dot or general (Luong et al. 2015), additive (Bahdanau et al. 2015)."""
+
+    def __init__(self, kind: str, query: int, memory: int) -> None:
+        super().__init__()
+        self.kind = kind
+        self.key = nn.Identity() if kind == "dot" else nn.Linear(memory, query, bias=False)
+        self.query = nn.Linear(query, query) if kind == "additive" else None
+        self.score = nn.Linear(query, 1, bias=False) if kind == "additive" else None
+
+    def forward(self, queries: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+        """Queries [R, T, H] -> context [R, T, M] and weights [R, T, S]."""
+        if self.query is None or self.score is None:
+            scores = queries @ memory.keys.transpose(1, 2)
+        else:
+            scores = self.score(torch.tanh(self.query(queries)[:, :, None] + memory.keys[:, None]))[..., 0]
+        weights = scores.float().masked_fill(~memory.real[:, None], float("-inf")).softmax(-1)
+        return weights.to(memory.values.dtype) @ memory.values, weights
+
+
+class TranslateNet(nn.Module):
+    """Sources and targets as ragged ids -> logits of every target row.
+
+    Without input feeding (Luong et al. 2015) the whole target runs through the decoder at once. Input and output
+    embeddings of the target are tied (Press & Wolf 2017), and the source's too where both share a vocabulary.
+    """
+
+    def __init__(self, head: TranslateHead, encoder: LSTM, decoder: LSTM, *, source: int, target: int) -> None:
+        super().__init__()
+        size, memory, hidden = head.embedding, 2 * encoder.hidden_size, decoder.hidden_size
+        self.head = head
+        self.target = nn.Embedding(target, size)
+        self.source = self.target if head.shared else nn.Embedding(source, size)
+        self.encoder, self.decoder = encoder, decoder
+        self.bridge_h = nn.Linear(memory, decoder.num_layers * hidden)
+        self.bridge_c = nn.Linear(memory, decoder.num_layers * hidden)
+        self.attention = Attention(head.attention, hidden, memory)
+        self.mix = nn.Linear(hidden + memory, size)
+        self.bias = nn.Parameter(torch.zeros(target))
+        self.dropout = nn.Dropout(head.dropout)
+        for table in {self.source, self.target}:
+            nn.init.normal_(table.weight, std=size**-0.5)
+
+    def encode(self, source: Ragged) -> Memory:
+        """Ids [N] of R sequences, none of them empty."""
+        out, (h, c) = self.encoder(source.with_values(self.dropout(self.source(source.values))))
+        values = self.dropout(out.to_padded(batch_first=True))
+        lengths = source.lengths
+        real = torch.arange(values.shape[1], device=values.device) < lengths[:, None]
+        last_h, last_c = (torch.cat([part[-2], part[-1]], 1) for part in (h, c))
+        shape = (len(source), self.decoder.num_layers, -1)
+        state = (
+            torch.tanh(self.bridge_h(last_h)).view(shape).transpose(0, 1).contiguous(),
+            self.bridge_c(last_c).view(shape).transpose(0, 1).contiguous(),
+        )
+        return Memory(values, self.attention.key(values), real, state)
+
+    def forward(self, source: Ragged, target: Ragged) -> Tensor:
+        """Logits [N, V] of what follows every row of `target` (ids that begin with the mark of the beginning)."""
+        memory = self.encode(source)
+        embedded = target.with_values(self.dropout(self.target(target.values)))
+        if self.head.input_feeding:
+            return self._fed(embedded, memory)
+        out, _ = self.decoder(embedded, memory.state)
+        queries = out.to_padded(batch_first=True)
+        context, _ = self.attention(queries, memory)
+        mixed = self._mix(out.values, context[target.sequence, target.position])
+        return self.logits(mixed)
+
+    def _fed(self, embedded: Ragged, memory: Memory) -> Tensor:
+        padded, state = embedded.to_padded(batch_first=True), memory.state
+        fed, made = padded.new_zeros(len(embedded), self.head.embedding), []
+        for t in range(padded.shape[1]):
+            fed, state, _ = self.advance(padded[:, t], fed, state, memory)
+            made.append(fed)
+        return self.logits(torch.stack(made, 1)[embedded.sequence, embedded.position])
+
+    def advance(self, embedded: Tensor, fed: Tensor, state: State, memory: Memory) -> tuple[Tensor, State, Tensor]:
+        """One step of R rows: the mixed output [R, E], the state and the attention [R, S]."""
+        x = torch.cat([embedded, fed], 1) if self.head.input_feeding else embedded
+        out, state = self.decoder(x[None], state)
+        context, weights = self.attention(out[0][:, None], memory)
+        return self._mix(out[0], context[:, 0]), state, weights[:, 0]
+
+    def _mix(self, out: Tensor, context: Tensor) -> Tensor:
+        mixed: Tensor = self.dropout(torch.tanh(self.mix(torch.cat([out, context.to(out.dtype)], 1))))
+        return mixed
+
+    def logits(self, mixed: Tensor) -> Tensor:
+        found: Tensor = F.linear(mixed, self.target.weight, self.bias)
+        return found
+
+
+class TranslateDecoder:
+    """What `search` asks for, from an ensemble of nets that have read R sources: the mean of their probabilities."""
+
+    def __init__(self, nets: list[TranslateNet], source: Ragged) -> None:
+        self.nets = nets
+        self.memories = [net.encode(source) for net in nets]
+        self.states = [memory.state for memory in self.memories]
+        self.fed = [
+            m.values.new_zeros(len(source), net.head.embedding) for net, m in zip(nets, self.memories, strict=True)
+        ]
+
+    def step(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
+        logs, attended = [], []
+        for k, net in enumerate(self.nets):
+            memory = self.memories[k]
+            self.fed[k], self.states[k], weights = net.advance(net.target(tokens), self.fed[k], self.states[k], memory)
+            logs.append(net.logits(self.fed[k]).float().log_softmax(1))
+            attended.append(weights)
+        attention = torch.stack(attended).mean(0).masked_fill(~self.memories[0].real, 1.0)
+        if len(logs) == 1:
+            return logs[0], attention
+        return torch.stack(logs).logsumexp(0) - torch.tensor(float(len(logs))).log(), attention
+
+    def keep(self, rows: Tensor) -> None:
+        self.memories = [memory.rows(rows) for memory in self.memories]
+        self.states = [(h[:, rows], c[:, rows]) for h, c in self.states]
+        self.fed = [fed[rows] for fed in self.fed]
