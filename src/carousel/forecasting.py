@@ -96,7 +96,8 @@ class ForecastTask:
         the naive forecasts leaves, in closed form; windows with extreme values stay out of it."""
         rng = np.random.default_rng([self.settings.seed, 0xCB])
         h, size = self.config.input.horizon, self.config.input.context + 2
-        products, targets, total = np.zeros((h, size, size)), np.zeros((h, size)), np.zeros(h)
+        products, targets, total = np.zeros((size, size)), np.zeros((h, size)), np.zeros(h)
+        lacking: dict[int, Floats] = {}  # of the products: windows whose step k was not observed, which are few
         whole = self._whole()
         for _ in range(RIDGE_WINDOWS // CHUNK):
             at = rng.choice(whole, CHUNK)
@@ -108,15 +109,19 @@ class ForecastTask:
             y = _samples(windows.truth - windows.base.mean(-1))
             tame = np.asarray((np.abs(x) < EXTREME).all(1) & (np.nan_to_num(np.abs(y)) < EXTREME).all(1))
             seen: NDArray[np.bool_] = np.isfinite(y) & tame[:, None]
-            shared = (x * (weight * tame)[:, None]).T @ x
-            for k in range(h):
-                gone = np.flatnonzero(tame & ~seen[:, k])  # few, so they are taken away rather than the others summed
-                products[k] += shared - (x[gone] * weight[gone, None]).T @ x[gone]
+            weight = weight * tame
+            products += (x * weight[:, None]).T @ x
+            gone = tame[:, None] & ~seen
+            for k in np.flatnonzero(gone.any(0)):
+                part = x[gone[:, k]]
+                lacking[k] = lacking.get(k, 0.0) + (part * weight[gone[:, k], None]).T @ part
             targets += (np.where(seen, y, 0) * weight[:, None]).T @ x
             total += (weight[:, None] * seen).sum(0)
         penalty = self.settings.ridge * np.ones(size)
         penalty[-1] = 1e-6  # of the bias: only so that a step never observed has a solution
-        penalised = products + (np.maximum(total, 1)[:, None] * penalty)[:, None, :] * np.eye(size)
+        penalised = products + (np.maximum(total, 1)[:, None] * penalty)[:, None, :] * np.eye(size)  # [H, C + 2, C + 2]
+        for k, part in lacking.items():
+            penalised[k] -= part
         return np.asarray(np.linalg.solve(penalised, targets[..., None])[..., 0], np.float32)
 
     def _whole(self) -> Ints:
