@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from carousel import modelfile
+from carousel import atomic, modelfile
+from carousel.config import ModelConfig
 from carousel.errors import NotSupported
 from carousel.export.layers import Layers
 from carousel.export.onnx_cells import Run, stack
-from carousel.export.onnx_graph import Graph
+from carousel.export.onnx_graph import OPSET, Graph
+from carousel.export.onnx_metadata import metadata
 
-__all__ = ["layers_model", "write"]
+__all__ = ["GRAPHS", "layers_model", "model_graph", "write"]
 
 
 def layers_model(layers: Layers, *, ragged: bool = False) -> bytes:
@@ -45,7 +49,23 @@ def layers_model(layers: Layers, *, ragged: bool = False) -> bytes:
     return g.model({"carousel": json.dumps(about)})
 
 
-def write(model: Path, out: Path) -> dict[str, Any]:
+def model_graph(model: Path) -> bytes:
     """The model file `model` as one ONNX graph, from raw rows to what the head gives."""
-    _, document = modelfile.read(model)
-    raise NotSupported(f"{model}: a model of the task {document['model']['task']!r} has no ONNX graph.")
+    weights, document = modelfile.read(model)
+    config = ModelConfig.from_json(document["model"])
+    if config.task not in GRAPHS:
+        raise NotSupported(f"{model}: a model of the task {config.task!r} has no ONNX graph; {_HAVE} have one.")
+    g: Graph = import_module(GRAPHS[config.task]).graph(config, weights)
+    fingerprint = hashlib.sha256(model.read_bytes()).hexdigest()
+    return g.model(metadata(config, document["provenance"], fingerprint), f"{config.task}, written by carousel export")
+
+
+def write(model: Path, out: Path) -> dict[str, Any]:
+    """`model_graph` as a file."""
+    data = model_graph(model)
+    atomic.write_bytes(out, data)
+    return {"out": [str(out)], "bytes": len(data), "notes": [f"opset {OPSET}, {len(data):,} bytes"]}
+
+
+GRAPHS = {"forecast": "carousel.export.onnx_forecast"}
+_HAVE = ", ".join(GRAPHS)

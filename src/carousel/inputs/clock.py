@@ -25,7 +25,7 @@ MAX_ROWS_PER_OBSERVATION = 4.0
 LONGEST_CYCLE = 2016  # steps: a week of five-minute readings
 
 CALENDAR = ("minute_of_hour", "hour_of_day", "day_of_week", "day_of_month", "day_of_year")
-_PERIOD = {
+PERIOD = {
     "minute_of_hour": 3600.0,
     "hour_of_day": DAY,
     "day_of_week": 7 * DAY,
@@ -184,7 +184,7 @@ def calendar_features(local: Floats, names: tuple[str, ...]) -> Floats:
             at = local + 3 * DAY
         else:
             at = local
-        angle = 2 * np.pi * (at / _PERIOD[name] % 1)
+        angle = 2 * np.pi * (at / PERIOD[name] % 1)
         found += [np.sin(angle), np.cos(angle)]
     return np.stack(found, -1) if found else np.zeros((*local.shape, 0))
 
@@ -195,7 +195,7 @@ def useful_calendar(grid: Grid, time: Floats) -> tuple[str, ...]:
         return ()
     step = {"month": 30.4375 * DAY, "month_end": 30.4375 * DAY, "business": DAY}.get(grid.kind, 1.0) * grid.step
     span = float(time.max() - time.min())
-    names = [name for name in CALENDAR if step < _PERIOD[name] and span >= 2 * _PERIOD[name]]
+    names = [name for name in CALENDAR if step < PERIOD[name] and span >= 2 * PERIOD[name]]
     if grid.kind in ("month", "month_end") or step > 6.9 * DAY:
         names = [name for name in names if name not in ("day_of_week", "day_of_month")]
     return tuple(names)

@@ -1,0 +1,35 @@
+"""What an ONNX file says of its model: tasks, columns, categories and their codes, units, fingerprints."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from carousel.config import ModelConfig, to_json
+from carousel.inputs.fitted import FIRST, MISSING, UNSEEN
+
+__all__ = ["metadata"]
+
+
+def metadata(config: ModelConfig, provenance: dict[str, Any], fingerprint: str) -> dict[str, str]:
+    """One JSON document under the key `carousel`.
+
+    `codes` say how a category enters: 0 is missing, 1 was never seen in training, those of `values` follow from 2 on; a
+    hashed one is 2 + FNV-1a (32 bits, of the UTF-8 bytes) modulo `buckets`. `fingerprint` is the SHA-256 of the model
+    file that was exported, `data` that of what the model was trained on.
+    """
+    table = config.input
+    found: dict[str, Any] = {"task": config.task, "fingerprint": fingerprint, "data": provenance.get("data")}
+    found |= {"versions": provenance.get("versions"), "roles": to_json(table.roles), "codes": {}}
+    for column in table.embedded:
+        rule = {"buckets": column.buckets} if getattr(column, "buckets", 0) else {"values": list(column.values)}
+        found["codes"][column.name] = {"missing": MISSING, "unseen": UNSEEN, "first": FIRST} | rule
+    clock = "seconds since 1970-01-01 UTC" if table.stamps else "numbers, or rows where there is no time column"
+    found["time"] = {"unit": clock}
+    if config.task == "forecast":
+        found["time"] |= {"grid": table.grid.kind, "step": table.grid.step}
+        found |= {"horizon": table.horizon, "reach": table.reach, "quantiles": list(config.head.quantiles)}
+    else:
+        found["time"] |= {"step": table.unit}
+        found["head"] = to_json(config.head)
+    return {"carousel": json.dumps(found, ensure_ascii=False)}
