@@ -271,7 +271,13 @@ def predict(
 def export(
     model: Model,
     to: Annotated[str, typer.Option(metavar="FORMAT", help=f"What to write: {', '.join(FORMATS)}.")],
-    out: Annotated[Path, typer.Option(metavar="PATH", help="Where to write it.")],
+    out: Annotated[Path, typer.Option(metavar="PATH", help="Where to write it; for c a NAME, without suffix.")],
+    int8: Annotated[
+        bool, typer.Option("--int8", help="c: 8-bit weights, integer arithmetic only; needs --calibrate.")
+    ] = False,
+    calibrate: Annotated[
+        Path | None, typer.Option(metavar="DATA", help="c: a table of rows to scale the integers by.")
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -280,10 +286,12 @@ def export(
     \b
     Example:
       carousel export m.safetensors --to onnx --out m.onnx
+      carousel export m.safetensors --to c --int8 --calibrate sales.csv --out sales_model
     """
     from carousel import export as formats
 
-    found = formats.write(model, to, out)
+    with _warnings():
+        found = formats.write(model, to, out, int8=int8, calibrate=calibrate)
     if as_json:
         _write_json(found)
         return

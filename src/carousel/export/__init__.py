@@ -23,6 +23,7 @@ class Format(NamedTuple):
 
 FORMATS = {
     "onnx": Format("carousel.export.onnx", (".onnx",)),
+    "c": Format("carousel.export.c", ("",), ("int8", "calibrate")),
 }
 
 
@@ -36,7 +37,8 @@ def write(model: Path, to: str, out: Path, **choices: Any) -> dict[str, Any]:
         raise CarouselError(f"{to!r} is no format; choose {', '.join(FORMATS)}.")
     module, suffixes, known = FORMATS[to]
     if out.suffix not in suffixes:
-        raise CarouselError(f"{out}: the suffix must be {' or '.join(suffixes)} for --to {to}; name the output so.")
+        wanted = f"the suffix must be {' or '.join(suffixes)}" if any(suffixes) else "there must be no suffix"
+        raise CarouselError(f"{out}: {wanted} for --to {to}; name the output so.")
     if not out.parent.is_dir():
         raise CarouselError(f"{out}: there is no folder {out.parent}; make it first.")
     given = {name: value for name, value in choices.items() if value not in (None, False)}
