@@ -20,8 +20,6 @@ def make(seed: int = 0, **options) -> TranslateNet:
     net = TranslateNet(head, LSTM(E, H // 2, 2, bidirectional=True), decoder, source=V, target=V)
     shapes = head.shapes(hidden=H, layers=L, memory=H, source=V, target=V)
     own = {n: tuple(p.shape) for n, p in net.state_dict().items() if not n.startswith(("encoder.", "decoder."))}
-    if head.shared:
-        own.pop("source.weight")
     assert own == shapes
     with torch.no_grad():
         for parameter in net.parameters():
@@ -40,7 +38,7 @@ def batch() -> tuple[Ragged, Ragged]:
 
 def slow(net: TranslateNet, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """One pair, step by step, in the words of the papers."""
-    out, (h, c) = net.encoder(net.source(source)[:, None])
+    out, (h, c) = net.encoder((net.source or net.target)(source)[:, None])
     memory = out[:, 0]
     state = tuple(
         (act(linear(torch.cat([part[-2, 0], part[-1, 0]]))).view(L, 1, H))

@@ -19,8 +19,10 @@ from carousel.errors import ModelFileError
 from carousel.heads.classify import ClassifyHead
 from carousel.heads.forecast import ForecastHead
 from carousel.heads.tag import TagHead
+from carousel.heads.translate import TranslateHead
 from carousel.inputs.fitted import TableInput
 from carousel.inputs.sequence import SequenceInput
+from carousel.inputs.text import PairInput
 
 __all__ = ["TASKS", "ModelConfig", "StackConfig", "from_json", "to_json"]
 
@@ -82,6 +84,7 @@ TASKS: dict[str, tuple[type, type]] = {
     "forecast": (TableInput, ForecastHead),
     "classify": (SequenceInput, ClassifyHead),
     "tag": (SequenceInput, TagHead),
+    "translate": (PairInput, TranslateHead),
 }
 
 
@@ -91,7 +94,7 @@ class ModelConfig:
     and are averaged.
     """
 
-    task: Literal["forecast", "classify", "tag"]
+    task: Literal["forecast", "classify", "tag", "translate"]
     input: Any
     stack: StackConfig
     head: Any
@@ -103,11 +106,18 @@ class ModelConfig:
         for name, kind in zip(("input", "head"), TASKS[self.task], strict=True):
             if not isinstance(getattr(self, name), kind):
                 raise ValueError(f"the {name} of task {self.task} is a {kind.__name__}, got {getattr(self, name)!r}")
-        if self.task == "forecast" and self.stack.bidirectional:
+        if self.task not in ("classify", "tag") and self.stack.bidirectional:
             raise ValueError("bidirectional stacks are for sequences that are complete: classify and tag")
+        if self.task == "translate":
+            if self.stack.hidden_size % 2 or self.stack.cell.proj_size or self.stack.cell.decay:
+                raise ValueError("a translator's hidden_size is even, its cell without projection and decay")
+            if self.head.shared != (self.input.target is None):
+                raise ValueError("a translator shares its embeddings exactly where it shares its vocabulary")
 
     def member_shapes(self) -> Shapes:
         """The weights of one member of the ensemble."""
+        if isinstance(self.input, PairInput):
+            return self._translate_shapes(self.input)
         parts = {"input": self.input.shapes()}
         if isinstance(self.input, TableInput):
             parts["stack"] = self.stack.shapes(self.input.step_size)
@@ -127,6 +137,32 @@ class ModelConfig:
             parts["stack"] = self.stack.shapes(self.input.step_size)
             parts["head"] = self.head.shapes(self.stack.output_size)
         return {f"{part}.{name}": shape for part, shapes in parts.items() for name, shape in shapes.items()}
+
+    @property
+    def encoder(self) -> StackConfig:
+        """Of sequence to sequence: half as wide as the decoder, in each direction."""
+        return dataclasses.replace(
+            self.stack,
+            hidden_size=self.stack.hidden_size // 2,
+            num_layers=self.head.encoder_layers,
+            bidirectional=True,
+        )
+
+    def _translate_shapes(self, given: PairInput) -> Shapes:
+        head, encoder, decoder = self.head, self.encoder, self.stack
+        size = head.embedding
+        parts = {
+            "encoder": encoder.shapes(size),
+            "decoder": decoder.shapes(2 * size if head.input_feeding else size),
+        }
+        own: Shapes = head.shapes(
+            hidden=decoder.output_size,
+            layers=decoder.num_layers,
+            memory=encoder.output_size,
+            source=given.source.size,
+            target=given.out.size,
+        )
+        return own | {f"{part}.{name}": shape for part, shapes in parts.items() for name, shape in shapes.items()}
 
     def shapes(self) -> Shapes:
         """Every weight in the model file: the member's number, then the member's own name."""

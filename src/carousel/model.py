@@ -15,6 +15,7 @@ from carousel.config import ModelConfig, StackConfig
 from carousel.heads.classify_net import ClassifyNet
 from carousel.heads.forecast_net import ForecastNet
 from carousel.heads.tag_net import TagNet
+from carousel.heads.translate_net import TranslateNet
 from carousel.inputs.fitted import Column, TableInput
 from carousel.inputs.sequence import Channels, SequenceInput
 from carousel.inputs.windows import Windows
@@ -192,6 +193,14 @@ def _stack(config: StackConfig, input_size: int) -> LSTM:
 
 def build(config: ModelConfig) -> Any:
     """One member with torch's default weights; `initialise` gives its stack those of training's start."""
+    if config.task == "translate":
+        return TranslateNet(
+            config.head,
+            _stack(config.encoder, config.head.embedding),
+            _stack(config.stack, config.head.embedding * (2 if config.head.input_feeding else 1)),
+            source=config.input.source.size,
+            target=config.input.out.size,
+        )
     return ForecastModel(config) if config.task == "forecast" else SequenceModel(config)
 
 

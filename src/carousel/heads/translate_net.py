@@ -63,7 +63,7 @@ class TranslateNet(nn.Module):
         size, memory, hidden = head.embedding, 2 * encoder.hidden_size, decoder.hidden_size
         self.head = head
         self.target = nn.Embedding(target, size)
-        self.source = self.target if head.shared else nn.Embedding(source, size)
+        self.source = None if head.shared else nn.Embedding(source, size)
         self.encoder, self.decoder = encoder, decoder
         self.bridge_h = nn.Linear(memory, decoder.num_layers * hidden)
         self.bridge_c = nn.Linear(memory, decoder.num_layers * hidden)
@@ -71,12 +71,14 @@ class TranslateNet(nn.Module):
         self.mix = nn.Linear(hidden + memory, size)
         self.bias = nn.Parameter(torch.zeros(target))
         self.dropout = nn.Dropout(head.dropout)
-        for table in {self.source, self.target}:
-            nn.init.normal_(table.weight, std=size**-0.5)
+        for table in (self.source, self.target):
+            if table is not None:
+                nn.init.normal_(table.weight, std=size**-0.5)
 
     def encode(self, source: Ragged) -> Memory:
         """Ids [N] of R sequences, none of them empty."""
-        out, (h, c) = self.encoder(source.with_values(self.dropout(self.source(source.values))))
+        table = self.target if self.source is None else self.source
+        out, (h, c) = self.encoder(source.with_values(self.dropout(table(source.values))))
         values = self.dropout(out.to_padded(batch_first=True))
         lengths = source.lengths
         real = torch.arange(values.shape[1], device=values.device) < lengths[:, None]

@@ -55,15 +55,20 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         try:
-            model = json.loads(self.tokenizer)["model"]["type"]
+            model = json.loads(self.tokenizer)["model"]
+            kind, vocabulary = model["type"], model["vocab"]
+            ids = sorted(vocabulary.values()) if isinstance(vocabulary, dict) else list(range(len(vocabulary)))
         except (ValueError, KeyError, TypeError):
             raise ValueError("tokenizer is no JSON of a tokenizer") from None
-        if model != _MODELS[self.kind]:
-            raise ValueError(f"a vocabulary of kind {self.kind} needs a {_MODELS[self.kind]} model, got {model}")
+        if kind != _MODELS[self.kind]:
+            raise ValueError(f"a vocabulary of kind {self.kind} needs a {_MODELS[self.kind]} model, got {kind}")
+        if ids != list(range(len(ids))):
+            raise ValueError("the ids of tokens must count from 0 without a gap")
 
     @cached_property
     def size(self) -> int:
-        return MARKS + int(self._engine.get_vocab_size())
+        """Tokens and marks; read from the JSON, so that a model file's shapes are known without the library."""
+        return MARKS + len(json.loads(self.tokenizer)["model"]["vocab"])
 
     @cached_property
     def _engine(self) -> Tokenizer:
@@ -201,6 +206,24 @@ def _tokenizers() -> Any:
     except ImportError:
         raise MissingExtra("tokenizers", "text", "Reading text") from None
     return tokenizers
+
+
+@dataclass(frozen=True)
+class PairInput:
+    """Pairs of texts: the columns they stand in and their vocabularies; with `target` None both share one."""
+
+    columns: tuple[str, ...]
+    source: Vocabulary
+    target: Vocabulary | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.columns) != 2 or self.columns[0] == self.columns[1]:
+            raise ValueError(f"a pair has two different columns, got {self.columns}")
+
+    @property
+    def out(self) -> Vocabulary:
+        """The vocabulary of the target."""
+        return self.target or self.source
 
 
 def batches_by_tokens(lengths: Ints, tokens: int, rng: np.random.Generator | None = None) -> Iterator[Ints]:

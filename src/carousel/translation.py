@@ -1,0 +1,172 @@
+"""Training sequence to sequence on pairs of texts: which pairs make a batch, which loss, which metric."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from carousel.config import ModelConfig
+from carousel.inputs.text import BEGIN, END, PairInput, Tokens, batches_by_tokens
+from carousel.model import build, initialise
+from carousel.ragged import Ragged
+from carousel.train import Progress, Result, TrainConfig, train
+
+__all__ = ["Pairs", "TranslationTask", "framed", "train_translator"]
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Texts that belong together, and their ids without dropped merges."""
+
+    source: tuple[str, ...]
+    target: tuple[str, ...]
+    source_ids: Tokens
+    target_ids: Tokens
+
+    @classmethod
+    def of(cls, given: PairInput, source: Sequence[str], target: Sequence[str]) -> Pairs:
+        return cls(tuple(source), tuple(target), given.source.encode(source), given.out.encode(target))
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
+class Batch(NamedTuple):
+    source: Ragged  # [N], each text with the mark of its end
+    target: Ragged  # [M], each with the mark of its beginning
+    truth: Tensor  # [M] what follows
+
+
+class TranslationTask:
+    """Batches of pairs alike in length, of so many tokens of the target; the loss is cross-entropy per token, with
+    label smoothing (Szegedy et al. 2016)."""
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        training: Pairs,
+        held_out: Pairs | None,
+        config: TrainConfig,
+        *,
+        smoothing: float,
+        merges: float,
+    ) -> None:
+        self.config, self.training, self.settings = model, training, config
+        self.smoothing, self.merges = smoothing, merges
+        self.lengths = training.target_ids.lengths + 1
+        self.held_out: list[Batch] = []
+        if held_out is not None:
+            for which in batches_by_tokens(held_out.target_ids.lengths + 1, config.batch_rows):
+                self.held_out.append(_batch(held_out.source_ids, held_out.target_ids, which))
+
+    @property
+    def examples(self) -> int:
+        """Batches of an epoch times their size: tokens fill a batch before pairs do."""
+        batches = max(len(self.training) / self.settings.batch_size, int(self.lengths.sum()) / self.settings.batch_rows)
+        return int(np.ceil(batches)) * self.settings.batch_size
+
+    def model(self) -> nn.Module:
+        member: nn.Module = build(self.config)
+        initialise(member.encoder)  # type: ignore[arg-type]
+        initialise(member.decoder)  # type: ignore[arg-type]
+        return member
+
+    def rate(self, name: str) -> float:
+        return 1.0
+
+    def batch(self, rng: np.random.Generator, device: torch.device) -> Batch:
+        """A function of the generator alone, so that a training that was interrupted goes on as it would have."""
+        order = np.lexsort((rng.random(len(self.lengths)), self.lengths))
+        ends = np.cumsum(self.lengths[order])
+        rows = self.settings.batch_rows
+        begin = rng.integers(0, max(1, int(ends[-1]) - rows + 1))
+        inside = (ends > begin) & (ends <= begin + rows)
+        which = order[inside][: self.settings.batch_size]
+        if not len(which):
+            which = order[[min(int(np.searchsorted(ends, begin, side="right")), len(order) - 1)]]
+        found = self.training
+        if not self.merges:
+            return _batch(found.source_ids, found.target_ids, which, device)
+        given: PairInput = self.config.input
+        source = given.source.encode([found.source[k] for k in which], dropout=self.merges)
+        target = given.out.encode([found.target[k] for k in which], dropout=self.merges)
+        return _batch(source, target, np.arange(len(which)), device)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        logits = model(batch.source, batch.target).float()
+        return F.cross_entropy(logits, batch.truth, label_smoothing=self.smoothing)
+
+    def metric(self, model: nn.Module, device: torch.device) -> float | None:
+        """Cross-entropy per token of the held-out pairs, in nats, without smoothing."""
+        total = count = 0.0
+        with torch.no_grad():
+            for batch in self.held_out:
+                source, target, truth = batch.source.to(device), batch.target.to(device), batch.truth.to(device)
+                total += float(F.cross_entropy(model(source, target).float(), truth, reduction="sum"))
+                count += len(truth)
+        return total / count if count else None
+
+
+def framed(tokens: Tokens, which: Ints, *, begin: bool = False, end: bool = False) -> Ragged:
+    """The sequences `which`, with marks around them, as tensors."""
+    lengths = tokens.lengths[which]
+    offsets = np.concatenate([[0], np.cumsum(lengths + begin + end)]).astype(np.int64)
+    values = np.empty(int(offsets[-1]), np.int64)
+    if begin:
+        values[offsets[:-1]] = BEGIN
+    if end:
+        values[offsets[1:] - 1] = END
+    inside = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    values[np.repeat(offsets[:-1] + begin, lengths) + inside] = tokens.values[
+        np.repeat(tokens.offsets[:-1][which], lengths) + inside
+    ]
+    return Ragged(torch.from_numpy(values), torch.from_numpy(offsets))
+
+
+def _batch(source: Tokens, target: Tokens, which: Ints, device: torch.device | str = "cpu") -> Batch:
+    return Batch(
+        framed(source, which, end=True).to(device),
+        framed(target, which, begin=True).to(device),
+        framed(target, which, end=True).values.to(device),
+    )
+
+
+def train_translator(
+    config: ModelConfig,
+    training: Pairs,
+    held_out: Pairs | None,
+    settings: TrainConfig,
+    *,
+    smoothing: float,
+    merges: float,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Result:
+    """Train all members; the weights of the step with the least held-out loss are kept (averaged over steps)."""
+    task = TranslationTask(config, training, held_out, settings, smoothing=smoothing, merges=merges)
+    mark = hashlib.sha256(json.dumps([config.to_json(), smoothing, merges], sort_keys=True).encode())
+    for pairs in (training, held_out):
+        for texts in (pairs.source, pairs.target) if pairs else ():
+            mark.update("\0".join(texts).encode())
+    return train(
+        task,
+        settings,
+        seeds=config.seeds,
+        checkpoint=checkpoint,
+        resume=resume,
+        fingerprint=mark.hexdigest(),
+        progress=progress,
+    )
