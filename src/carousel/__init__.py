@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from carousel.cell import CellSpec
     from carousel.errors import CarouselError, DataError, MissingExtra, ModelFileError, NotSupported
-    from carousel.estimators import Forecaster
+    from carousel.estimators import Classifier, Forecaster, Tagger
     from carousel.lstm import LSTM, LSTMCell
     from carousel.ragged import Ragged
     from carousel.train import TrainConfig
@@ -22,6 +22,7 @@ __all__ = [
     "LSTM",
     "CarouselError",
     "CellSpec",
+    "Classifier",
     "DataError",
     "Forecaster",
     "LSTMCell",
@@ -29,6 +30,7 @@ __all__ = [
     "ModelFileError",
     "NotSupported",
     "Ragged",
+    "Tagger",
     "TrainConfig",
     "__version__",
 ]
@@ -38,7 +40,9 @@ _HOME = {
     "LSTMCell": "lstm",
     "CellSpec": "cell",
     "Ragged": "ragged",
+    "Classifier": "estimators",
     "Forecaster": "estimators",
+    "Tagger": "estimators",
     "TrainConfig": "train",
 } | dict.fromkeys(("CarouselError", "DataError", "MissingExtra", "ModelFileError", "NotSupported"), "errors")
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carousel import modelfile
+from carousel.classifier import Classifier
 from carousel.config import ModelConfig, StackConfig, from_json, to_json
 from carousel.errors import CarouselError, DataError
 from carousel.forecasting import scaled_quantiles, train_forecaster
@@ -33,9 +34,10 @@ from carousel.inputs.seasons import infer_seasons
 from carousel.inputs.table import Roles, Series, infer_roles, read_table, write_table
 from carousel.inputs.windows import Rows
 from carousel.model import members_from
+from carousel.tagger import Tagger
 from carousel.train import Progress, TrainConfig
 
-__all__ = ["Forecaster", "SkippedSeries"]
+__all__ = ["Classifier", "Forecaster", "SkippedSeries", "Tagger", "load"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -333,6 +335,14 @@ class Forecaster:
     def _quantiles(self, rows: Rows, origins: Ints) -> Floats:
         made = scaled_quantiles(self.model_, rows, origins)
         return read_out(self.config_.head, made.scaled, made.level, made.spread)
+
+
+TASKS: dict[str, Any] = {"forecast": Forecaster, "classify": Classifier, "tag": Tagger}
+
+
+def load(path: str | PathLike[str]) -> Any:
+    """The fitted estimator of whatever task the model file is for; ModelFileError where the file is refused."""
+    return TASKS[modelfile.read(path)[1]["model"]["task"]].load(path)
 
 
 def default_context(seasons: tuple[int, ...], horizon: int) -> int:

@@ -22,12 +22,14 @@ RATE = 1000  # rates are multiplied with one another, in 32 bits
 _BOUNDS: dict[str, tuple[float, float]] = {
     "hidden_size": (1, MANY),
     "num_layers": (1, 1000),
-    "width": (1, MANY),
+    "width": (0, MANY),
     "steps": (1, MANY),
     "least_steps": (1, MANY),
     "batch_size": (1, MANY),
     "evaluate_every": (1, MANY),
     "checkpoint_every": (1, MANY),
+    "batch_rows": (1, MANY),
+    "crop": (0, MANY),
     "warmup": (0, MANY),
     "patience": (0, MANY),
     "threads": (0, MANY),
@@ -61,7 +63,7 @@ class TrainConfig:
     num_layers: int = 1
     dropout: float = 0.0
     cell: CellSpec = CellSpec()
-    width: int = 64  # of the decoder
+    width: int = 64  # of the decoder; of classify and tag: of a hidden layer before the output, 0: none
     steps: int = 1500  # at most
     epochs: float = 20.0  # passes over the training windows, where these are fewer steps, but at least `least_steps`
     least_steps: int = 300
@@ -83,6 +85,10 @@ class TrainConfig:
     seed: int = 0
     accelerator: str = "auto"
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    bidirectional: bool = False  # classify and tag: read sequences from both ends, which no stream can
+    batch_rows: int = 8192  # of whole sequences: so many rows fill a batch before `batch_size` sequences do
+    uneven_decay: bool = True  # where the time from row to row varies, cell.decay is on
+    crop: int = 0  # of whole sequences: train on random pieces of at most so many rows; 0: on all of them
     threads: int = 0  # of the processor, while training; 0: as many as torch is set to
     checkpoint_every: int = 200  # steps
 

@@ -20,7 +20,7 @@ from carousel.inputs.clock import MAX_ROWS_PER_OBSERVATION, Clock, Grid, infer_g
 from carousel.inputs.remarks import describe_grid, remark_dates_as_numbers, remark_off_grid
 from carousel.inputs.roles import Roles
 
-__all__ = ["Roles", "Series", "infer_roles", "read_table", "write_table"]
+__all__ = ["Roles", "Series", "append_rows", "infer_roles", "read_table", "write_table"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -166,11 +166,11 @@ def read_table(
         _refuse_other_clock(table, roles, stamps, source)
     if valid is not None:
         read_table(valid, roles, source="valid")  # its own faults, under its own name
-        table = _append(table, valid, roles.columns, "valid")
+        table = append_rows(table, valid, roles.columns, "valid")
     if future is not None:
         ahead = Roles(roles.id, roles.time, known=roles.known)
         read_table(future, ahead, source="future")
-        table = _append(table, future, ahead.columns, "future")
+        table = append_rows(table, future, ahead.columns, "future")
     ids, series = columns.keys(table[roles.id], source) if roles.id else ([0], np.zeros(len(table), np.int64))
     if roles.time:
         time, clock = columns.times(table[roles.time], source)
@@ -265,7 +265,7 @@ def _refuse_other_clock(table: columns.Frame, roles: Roles, stamps: bool, source
         )
 
 
-def _append(table: columns.Frame, rows: Any, names: tuple[str, ...], source: str) -> columns.Frame:
+def append_rows(table: columns.Frame, rows: Any, names: tuple[str, ...], source: str) -> columns.Frame:
     """The table with more rows below it, which may lack columns; numbers take the types of the table."""
     more = columns.as_frame(rows, source)
     if more.implementation is not table.implementation:

@@ -1,0 +1,260 @@
+"""What estimators of whole sequences have in common: parameters, reading, saving, and the way to their outputs."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from os import PathLike
+from typing import Any, ClassVar, Self
+
+import narwhals as nw
+import numpy as np
+from numpy.typing import NDArray
+
+from carousel import modelfile
+from carousel.config import ModelConfig, StackConfig, from_json
+from carousel.errors import CarouselError, DataError
+from carousel.inputs import columns
+from carousel.inputs.rows import Sequences, channels, read_arrays, read_sequences, sequence_roles
+from carousel.inputs.sequence import SequenceInput
+from carousel.inputs.sequence_fit import fit_input
+from carousel.inputs.table import append_rows
+from carousel.model import members_from
+from carousel.sequences import outputs
+from carousel.train import TrainConfig
+
+__all__ = ["SequenceEstimator", "is_frame", "names", "versions"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Weights = dict[str, NDArray[Any]]
+
+
+class SequenceEstimator:
+    """`__init__` stores, `fit` learns, fitted names end in an underscore. Subclasses say which parameters they have."""
+
+    task: ClassVar[str]
+    per_row: ClassVar[bool]
+    defaults: ClassVar[TrainConfig]
+    _parameters: ClassVar[tuple[str, ...]]
+
+    config: TrainConfig | None
+    id: str | None
+    time: str | None
+    target: str | None
+    features: Sequence[str] | None
+    static: Sequence[str]
+    categorical: Sequence[str]
+    long: Sequence[str] | None
+    seeds: int
+    provenance_: dict[str, Any]
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The arguments of `__init__`, as scikit-learn's clone and grid search want them."""
+        return {name: getattr(self, name) for name in self._parameters}
+
+    def set_params(self, **params: Any) -> Self:
+        """Set arguments of `__init__`; ValueError for a name that is none."""
+        for name, value in params.items():
+            if name not in self._parameters:
+                known = ", ".join(self._parameters)
+                raise ValueError(f"{type(self).__name__} has no parameter {name!r}; it has {known}")
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self) -> str:
+        given = {k: v for k, v in self.get_params().items() if v is not None and v != ()}
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in given.items())})"
+
+    @property
+    def settings(self) -> TrainConfig:
+        """The choices of training: `config`, or the defaults of the task."""
+        if self.config is None:
+            return self.defaults
+        if not isinstance(self.config, TrainConfig):
+            raise CarouselError(
+                f"config must be a TrainConfig, got {self.config!r}; write TrainConfig(steps=40) for other steps."
+            )
+        return self.config
+
+    def read(self, data: Any, *, source: str = "data", target: bool = False) -> Sequences:
+        """The sequences of a table or of arrays, as the fitted model takes them.
+
+        `target`: the column of the target must be there. Raises DataError for faults of the data.
+        """
+        seen: SequenceInput = self._fitted().input
+        if is_frame(data):
+            return read_sequences(
+                data,
+                seen.roles,
+                source=source,
+                fitted=seen,
+                variable=seen.variable,
+                value=seen.value,
+                target=target,
+            )
+        found = read_arrays(data, source=source)
+        if found.features.shape[1] != len(seen.roles.features):
+            raise DataError(
+                f"{source} has {found.features.shape[1]} features, but {type(self).__name__} is expecting"
+                f" {len(seen.roles.features)} features as input; give the channels of training."
+            )
+        return found
+
+    def outputs(self, sequences: Sequences) -> Floats:
+        """What the head gives before its read-out, mean over the members: [N, .] of rows or [B, .] of sequences."""
+        config = self._fitted()
+        return outputs(self.model_, channels(sequences, config.input), per_row=self.per_row)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the model file, atomically."""
+        config = self._fitted()
+        document = {"format": modelfile.FORMAT, "model": config.to_json(), "provenance": self.provenance_}
+        modelfile.write(path, self._weights, document)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Self:
+        """The fitted estimator from a model file; ModelFileError where the file is refused or of another task."""
+        weights, document = modelfile.read(path)
+        config = ModelConfig.from_json(document["model"])
+        if config.task != cls.task:
+            raise CarouselError(f"{path}: the model is for the task {config.task}, not {cls.task}; load it as that.")
+        settings = document["provenance"].get("train")
+        made = cls(**cls._parameters_of(config))
+        made.config = None if settings is None else from_json(TrainConfig, settings, "provenance.train")
+        made.provenance_ = document["provenance"]
+        made._keep(config, weights)
+        return made
+
+    @classmethod
+    def _parameters_of(cls, config: ModelConfig) -> dict[str, Any]:
+        """Arguments of `__init__` from a fitted config."""
+        seen: SequenceInput = config.input
+        return {
+            "id": seen.roles.id,
+            "time": seen.roles.time,
+            "features": seen.roles.features,
+            "static": seen.roles.static,
+            "long": None if seen.variable is None or seen.value is None else (seen.variable, seen.value),
+            "seeds": config.seeds,
+        }
+
+    def _keep(self, config: ModelConfig, weights: Weights) -> None:
+        self._weights = weights
+        self.config_ = config
+        self.model_ = members_from(config, weights)
+
+    def _fitted(self) -> ModelConfig:
+        config: ModelConfig | None = getattr(self, "config_", None)
+        if config is None:
+            name = type(self).__name__
+            raise CarouselError(f"this {name} is not fitted yet; call fit, or {name}.load.")
+        return config
+
+    def _read_to_fit(self, data: Any, target: str | None, source: str) -> Sequences:
+        """The sequences of a table with roles inferred, or of arrays."""
+        self._check_names()
+        if not is_frame(data):
+            for name in ("id", "time", "target", "features", "static", "categorical", "long"):
+                if getattr(self, name, None):
+                    raise CarouselError(
+                        f"{name} is about the columns of a table, and {source} are arrays; leave it out."
+                    )
+            return read_arrays(data, source=source)
+        variable, value = self.long or (None, None)
+        roles = sequence_roles(
+            data,
+            id=self.id,
+            time=self.time,
+            target=() if target is None else (target,),
+            features=None if self.features is None else names(self.features),
+            static=names(self.static),
+            variable=variable,
+            value=value,
+            source=source,
+        )
+        return read_sequences(
+            data, roles, source=source, categorical=names(self.categorical), variable=variable, value=value
+        )
+
+    def _read_with_valid(
+        self, data: Any, y: Any, valid: Any, target: str | None, source: str
+    ) -> tuple[Sequences, Any, Ints | None]:
+        """The sequences of `data` and `valid` together, their labels, and which are of `valid` (None: none given).
+
+        Raises DataError where a sequence of `valid` is in the data as well.
+        """
+        own = self._read_to_fit(data, target, source)
+        if valid is None:
+            return own, y, None
+        if own.backend is None:
+            if not isinstance(valid, tuple) or len(valid) != 2:
+                raise CarouselError("valid goes with arrays as a pair (X, y); give both.")
+            count = len(own.ids)
+            more = list(valid[0])
+            return (
+                self._read_to_fit([*data, *more], target, source),
+                [*y, *valid[1]],
+                np.arange(count, count + len(more)),
+            )
+        other = self._read_to_fit(valid, target, "valid")
+        both = sorted(set(own.ids) & set(other.ids), key=str)
+        if own.roles.id is None or both:
+            which = f"sequence {both[0]!r} is" if own.roles.id else "without an id column, the rows are"
+            raise DataError(
+                f"valid: {which} in the data as well, so that the validation would see what was trained on; take"
+                " it out of one of them."
+            )
+        table = columns.as_frame(data, source)
+        shared = tuple(name for name in table.columns if name in columns.as_frame(valid, "valid").columns)
+        together = append_rows(table, valid, shared, "valid").to_native()
+        found = self._read_to_fit(together, target, source)
+        held = set(other.ids)
+        return found, y, np.array([k for k, name in enumerate(found.ids) if name in held], np.int64)
+
+    def _check_names(self) -> None:
+        for name in ("id", "time", "target", "event"):
+            value = getattr(self, name, None)
+            if value is not None and not isinstance(value, str):
+                raise CarouselError(f"{name} must be the name of a column as text, got {value!r}; give it as text.")
+        if self.long is not None and (isinstance(self.long, str) or len(self.long) != 2):
+            raise CarouselError(f"long must name two columns, of the variable and of its value, got {self.long!r}.")
+        if isinstance(self.seeds, bool) or not isinstance(self.seeds, int | np.integer) or self.seeds < 1:
+            raise CarouselError(f"seeds must be a whole number of at least 1, got {self.seeds!r}; give a larger one.")
+
+    def _input(self, sequences: Sequences, training: Ints) -> SequenceInput:
+        variable, value = self.long or (None, None)
+        return fit_input(sequences, training, variable=variable, value=value)
+
+    def _stack(self, seen: SequenceInput) -> StackConfig:
+        """Decay is on where the clock is uneven, unless the settings say otherwise."""
+        settings = self.settings
+        cell = settings.cell
+        if seen.uneven and settings.uneven_decay:
+            cell = dataclasses.replace(cell, decay=True)
+        try:
+            return StackConfig(
+                settings.hidden_size, settings.num_layers, settings.dropout, cell, settings.bidirectional
+            )
+        except ValueError as error:
+            raise CarouselError(f"{error}; correct the parameter.") from None
+
+
+def is_frame(data: Any) -> bool:
+    return isinstance(nw.from_native(data, eager_only=True, pass_through=True), nw.DataFrame)
+
+
+def names(given: str | Sequence[str]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in ("carousel-lstm", "torch", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # run from a source tree that is not installed
+            found[name] = "unknown"
+    return found

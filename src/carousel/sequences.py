@@ -1,0 +1,278 @@
+"""Training models of whole sequences: which rows make a batch, which loss, which metric, and calibration afterwards."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from carousel.checkpoint import stage_of
+from carousel.config import ModelConfig, from_json, to_json
+from carousel.errors import CarouselError
+from carousel.inputs.fitted import FIRST, UNSEEN
+from carousel.inputs.sequence import Channels
+from carousel.model import SequenceBatch, build, initialise, members_from, sequence_batch
+from carousel.train import Progress, Result, TrainConfig, train
+
+__all__ = ["Examples", "Fitted", "SequenceTask", "outputs", "sequence_chunks", "train_sequences"]
+
+Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Weights = dict[str, NDArray[Any]]
+
+CHUNK_ROWS = 1 << 15  # rows predicted at once
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Sequences as channels with what is to be learned of them.
+
+    `truth` is [B] (classify) or [N] (tag): class numbers, scaled numbers, or 0 and 1 of a warning; NaN is not learned.
+    `weight` of each has its shape. `training` and `held_out` are sequences; with `learn` [N] and `judge` [N] only those
+    rows count in either (a split by time keeps the rows before as context).
+    """
+
+    channels: Channels
+    truth: Floats
+    weight: Floats
+    training: Ints
+    held_out: Ints
+    learn: NDArray[np.bool_] | None = None
+    judge: NDArray[np.bool_] | None = None
+
+
+class Batch(NamedTuple):
+    seen: SequenceBatch
+    truth: Tensor
+    weight: Tensor  # 0 where nothing is to be learned
+
+
+class SequenceTask:
+    """Batches of whole sequences (or random crops of them) until they are so many, or so many rows."""
+
+    def __init__(self, model: ModelConfig, examples: Examples, config: TrainConfig) -> None:
+        self.config, self.examples_, self.settings = model, examples, config
+        self.per_row = len(examples.truth) == len(examples.channels.values) and model.task != "classify"
+        self.lengths = examples.channels.lengths[examples.training]
+        self.categories = [c.codes for c in model.input.embedded]
+
+    @property
+    def examples(self) -> int:
+        """Batches of an epoch times their size: rows may fill a batch before sequences do."""
+        rows = int(np.minimum(self.lengths, self.settings.crop or self.lengths.max()).sum())
+        batches = max(len(self.lengths) / self.settings.batch_size, rows / self.settings.batch_rows)
+        return int(np.ceil(batches)) * self.settings.batch_size
+
+    def model(self) -> nn.Module:
+        member: nn.Module = build(self.config)
+        initialise(member.stack)  # type: ignore[arg-type]
+        return member
+
+    def rate(self, name: str) -> float:
+        return 1.0
+
+    def batch(self, rng: np.random.Generator, device: torch.device) -> Batch:
+        which, start, stop = self._draw(rng)
+        found = self.examples_
+        seen, rows = found.channels.select(which, start, stop)
+        truth, weight = (
+            (found.truth[rows], found.weight[rows]) if self.per_row else (found.truth[which], found.weight[which])
+        )
+        if self.per_row and found.learn is not None:
+            weight = weight * found.learn[rows]
+        return _batch(self._forget(seen, rng), truth, weight, device)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        per, weight = _losses(self.config, model(batch.seen), batch), batch.weight
+        return (per * weight).sum() / weight.sum().clamp(min=1e-6)
+
+    def metric(self, model: nn.Module, device: torch.device) -> float | None:
+        total = count = 0.0
+        found = self.examples_
+        with torch.no_grad():
+            for which in sequence_chunks(found.channels, found.held_out):
+                seen, rows = found.channels.select(which)
+                at = rows if self.per_row else which
+                weight = found.weight[at]
+                if self.per_row and found.judge is not None:
+                    weight = weight * found.judge[rows]
+                batch = _batch(seen, found.truth[at], weight, device)
+                total += float((_losses(self.config, model(batch.seen), batch) * batch.weight).sum())
+                count += float(batch.weight.sum())
+        return total / count if count else None
+
+    def _draw(self, rng: np.random.Generator) -> tuple[Ints, Ints | None, Ints | None]:
+        """Sequences of the next batch, each at most once in it; a function of the generator alone, so that a training
+        that was interrupted goes on as it would have."""
+        settings, crop = self.settings, self.settings.crop
+        count = len(self.lengths)
+        picked = rng.choice(count, min(settings.batch_size, count), replace=False)
+        rows = np.cumsum(np.minimum(self.lengths[picked], crop) if crop else self.lengths[picked])
+        picked = picked[: max(1, int(np.searchsorted(rows, settings.batch_rows, side="right")))]
+        which, lengths = self.examples_.training[picked], self.lengths[picked]
+        if not crop or lengths.max() <= crop:
+            return which, None, None
+        start = (rng.random(len(which)) * (np.maximum(lengths - crop, 0) + 1)).astype(np.int64)
+        return which, start, np.minimum(start + crop, lengths)
+
+    def _forget(self, seen: Channels, rng: np.random.Generator) -> Channels:
+        """Show some categories as never seen, all through a sequence, so that the model knows what to do then."""
+        share = self.settings.unseen
+        if not self.categories or not share:
+            return seen
+
+        def forget(codes: Ints, again: Ints | None) -> Ints:
+            gone = rng.random((len(seen.offsets) - 1, codes.shape[1])) < share
+            gone = gone if again is None else np.repeat(gone, again, 0)
+            return np.where(gone & (codes >= FIRST), UNSEEN, codes)
+
+        return seen._replace(codes=forget(seen.codes, seen.lengths), static_codes=forget(seen.static_codes, None))
+
+
+def _batch(seen: Channels, truth: Floats, weight: Floats, device: torch.device | str) -> Batch:
+    known = np.isfinite(truth)
+    return Batch(
+        sequence_batch(seen, device),
+        torch.from_numpy(np.where(known, truth, 0.0).astype(np.float32)).to(device),
+        torch.from_numpy((weight * known).astype(np.float32)).to(device),
+    )
+
+
+def _losses(config: ModelConfig, found: Tensor, batch: Batch) -> Tensor:
+    """Of each sequence or row: cross-entropy, of a warning the binary one, of a number half the squared error."""
+    kind = config.head.kind
+    if kind == "label":
+        return F.cross_entropy(found, batch.truth.long(), reduction="none")
+    if kind == "event":
+        return F.binary_cross_entropy_with_logits(found[:, 0], batch.truth, reduction="none")
+    return 0.5 * (found[:, 0] - batch.truth) ** 2
+
+
+def sequence_chunks(channels: Channels, which: Ints) -> Iterator[Ints]:
+    """The sequences `which` in pieces of about CHUNK_ROWS rows, those of similar length together."""
+    lengths = channels.lengths[which]
+    order = np.argsort(lengths, kind="stable")
+    ends = np.cumsum(lengths[order]) // CHUNK_ROWS
+    for part in np.split(order, np.flatnonzero(np.diff(ends)) + 1) if len(order) else ():
+        yield which[part]
+
+
+def outputs(members: list[Any], channels: Channels, which: Ints | None = None, per_row: bool = True) -> Floats:
+    """The mean over the members of what their heads give: [N, outputs] of rows, or [B, outputs] of sequences.
+
+    Only the sequences `which` are computed, the others are NaN.
+    """
+    which = np.arange(len(channels.offsets) - 1) if which is None else which
+    count = len(channels.values) if per_row else len(channels.offsets) - 1
+    found: Floats | None = None
+    with torch.no_grad():
+        for part in sequence_chunks(channels, which):
+            seen, rows = channels.select(part)
+            batch = sequence_batch(seen)
+            made = torch.stack([member(batch).double() for member in members]).mean(0).numpy()
+            if found is None:
+                found = np.full((count, made.shape[1]), np.nan)
+            found[rows if per_row else part] = made
+    return np.zeros((count, 1)) if found is None else found
+
+
+class Fitted(NamedTuple):
+    """What training leaves: the config with its calibrated head, all members' weights, and how it went."""
+
+    config: ModelConfig
+    weights: Weights
+    provenance: dict[str, Any]
+
+
+Prepare = Callable[[bool], tuple[ModelConfig, Examples]]
+Calibrate = Callable[[ModelConfig, Examples, Floats], Any]
+
+
+def train_sequences(
+    prepare: Prepare,
+    calibrate: Calibrate,
+    settings: TrainConfig,
+    *,
+    refit: bool,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Fitted:
+    """Two stages: train with early stopping and calibrate the head on what is held out; then, with `refit`, anew on
+    all of it for as many steps as were best.
+
+    `prepare(everything)` gives the config fitted on the training part, or on `everything`, and its examples.
+    `calibrate(config, examples, outputs)` gives the head from outputs of the held-out part, its values as JSON in
+    `dataclasses.asdict`. What the first stage found travels in the second one's checkpoints.
+    """
+    if resume and checkpoint is None:
+        raise CarouselError("resume needs a checkpoint to go on from; name its file.")
+    found = stage_of(checkpoint) if resume and checkpoint else {}
+    if found and not refit:
+        raise CarouselError(f"{checkpoint}: the checkpoint is of a training with refit; set it, or start anew.")
+
+    def run(
+        everything: bool, settings: TrainConfig, stage: dict[str, Any]
+    ) -> tuple[ModelConfig, Examples, Result, str]:
+        config, examples = prepare(everything)
+        mark = fingerprint(config, examples)
+        result = train(
+            SequenceTask(config, examples, settings),
+            settings,
+            seeds=config.seeds,
+            checkpoint=checkpoint,
+            resume=resume and bool(stage) == bool(found),
+            fingerprint=mark,
+            stage=stage,
+            progress=progress,
+        )
+        return config, examples, result, mark
+
+    stage = found
+    if not found:
+        config, examples, result, mark = run(False, settings, {})
+        head = config.head
+        if len(examples.held_out):
+            members = members_from(config, _named(result))
+            per_row = config.task != "classify"
+            made = outputs(members, examples.channels, examples.held_out, per_row)
+            head = calibrate(config, examples, made)
+        stage = {"data": mark, "loss": result.metrics, "steps": result.steps, "head": to_json(head)}
+    if refit:
+        steps = max(settings.warmup + 1, round(float(np.mean(stage["steps"]))))
+        again = dataclasses.replace(settings, steps=steps, least_steps=steps)
+        config, examples, result, _ = run(True, again, stage)
+    head = from_json(type(config.head), stage["head"], "stage.head")
+    provenance = {
+        "data": stage["data"],
+        "rows": len(examples.channels.values),
+        "sequences": len(examples.channels.offsets) - 1,
+        "steps": stage["steps"],
+        "metrics": {"validation_loss": stage["loss"]},
+    }
+    return Fitted(dataclasses.replace(config, head=head), _named(result), provenance)
+
+
+def _named(result: Result) -> Weights:
+    return {f"{k}.{n}": value.numpy() for k, member in enumerate(result.members) for n, value in member.items()}
+
+
+def fingerprint(config: ModelConfig, examples: Examples) -> str:
+    """Of everything that training looks at, so that a checkpoint of other data is recognised."""
+    found = hashlib.sha256(json.dumps(config.to_json(), sort_keys=True).encode())
+    for field in dataclasses.fields(examples):
+        value = getattr(examples, field.name)
+        for array in value if isinstance(value, tuple) else () if value is None else (value,):
+            found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()

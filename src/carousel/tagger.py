@@ -1,0 +1,465 @@
+"""`Tagger`: a label, a number, or an early warning for each row of a sequence."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple, Self
+
+import narwhals as nw
+import numpy as np
+from numpy.typing import NDArray
+
+from carousel.config import ModelConfig, to_json
+from carousel.errors import CarouselError, DataError
+from carousel.heads.calibration import conformal_errors, fit_temperature
+from carousel.heads.classify import class_values, probabilities
+from carousel.heads.tag import TagHead, choose_threshold, event_labels, event_probability
+from carousel.inputs.labels import Labels, label_array, label_column
+from carousel.inputs.rows import Sequences, channels
+from carousel.sequence_estimator import SequenceEstimator, is_frame, versions
+from carousel.sequences import Examples, train_sequences
+from carousel.train import Progress, TrainConfig
+
+__all__ = ["Tagger"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+FEWEST = 10  # sequences of which some are held out whole; of fewer, the last rows of each
+
+
+class Split(NamedTuple):
+    """Which sequences train and which are held out, and which rows [N] of them count."""
+
+    training: Ints
+    held_out: Ints
+    learn: Flags | None = None
+    judge: Flags | None = None
+
+
+class Tagger(SequenceEstimator):
+    """A label for each row, or a number with `kind="regression"`, or with `event` and `ahead` an early warning.
+
+    Causal: what is said of a row depends on that row and those before it. Columns by role as in `Classifier`; `target`
+    holds the label of each row (null: not known, and not learned). `event` is a column that is 1 while an event lasts
+    and 0 otherwise; the warning is the probability that one begins within `ahead` ("6h", "30min", "2d", or a number in
+    the units of a clock of numbers) after the row. Rows during an event, and rows whose sequence ends within `ahead`
+    without one, are not learned. The alarm's threshold is chosen on held-out rows: with `cost`, the cost of a missed
+    row in false alarms, least cost; with `precision`, the most alarms of which that share is right; else the best F1.
+
+    Held out are whole sequences at random where there are ten or more, else the last rows of each sequence.
+
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> X = [rng.normal(size=(rng.integers(5, 9), 1)) for _ in range(40)]
+    >>> y = [(x[:, 0] > 0).astype(int) for x in X]
+    >>> model = Tagger(config=TrainConfig(steps=60, hidden_size=8, learning_rate=0.02)).fit(X, y)
+    >>> model.predict([np.array([[2.0], [-2.0], [2.0]])])[0].tolist()
+    [1, 0, 1]
+    """
+
+    task = "tag"
+    per_row = True
+    defaults: ClassVar[TrainConfig] = TrainConfig(
+        batch_size=32, steps=2000, epochs=40, evaluate_every=25, patience=12, dropout=0.1, averaging=0.98, width=0
+    )
+    _parameters = (
+        "target",
+        "event",
+        "ahead",
+        "id",
+        "time",
+        "features",
+        "static",
+        "categorical",
+        "long",
+        "kind",
+        "cost",
+        "precision",
+        "class_weight",
+        "quantiles",
+        "seeds",
+        "config",
+    )
+
+    def __init__(
+        self,
+        target: str | None = None,
+        *,
+        event: str | None = None,
+        ahead: str | float | None = None,
+        id: str | None = None,
+        time: str | None = None,
+        features: Sequence[str] | None = None,
+        static: Sequence[str] = (),
+        categorical: Sequence[str] = (),
+        long: Sequence[str] | None = None,
+        kind: Literal["label", "regression"] = "label",
+        cost: float | None = None,
+        precision: float | None = None,
+        class_weight: Literal["balanced"] | None = None,
+        quantiles: Sequence[float] = (0.05, 0.95),
+        seeds: int = 1,
+        config: TrainConfig | None = None,
+    ) -> None:
+        self.target = target
+        self.event = event
+        self.ahead = ahead
+        self.id = id
+        self.time = time
+        self.features = features
+        self.static = static
+        self.categorical = categorical
+        self.long = long
+        self.kind = kind
+        self.cost = cost
+        self.precision = precision
+        self.class_weight = class_weight
+        self.quantiles = quantiles
+        self.seeds = seeds
+        self.config = config
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        valid: Any = None,
+        checkpoint: str | PathLike[str] | None = None,
+        resume: bool = False,
+        progress: Progress | None = None,
+        source: str | None = None,
+    ) -> Self:
+        """Learn from a table, or from arrays `X` with `y`: for each sequence an array [T].
+
+        `valid` brings sequences to hold out, as a table or (X, y). `checkpoint` and `resume`: see
+        `carousel.train.train`. Raises DataError for faults of the data: fewer than two classes, no row with a label, no
+        event to learn from; CarouselError for parameters out of range.
+        """
+        self._check_parameters()
+        source = source or ("data" if is_frame(X) else "X")
+        column = self.event or self.target
+        sequences, y, held_out = self._read_with_valid(X, y, valid, column, source)
+        truth = self._truth(sequences, y, self._ahead(sequences))
+        self._refuse_unlearnable(sequences, truth)
+        split = self._split(sequences, truth, held_out)
+
+        def prepare(all_of_it: bool) -> tuple[ModelConfig, Examples]:
+            part = Split(np.arange(len(sequences.ids)), split.held_out[:0]) if all_of_it else split
+            config = self._configure(sequences, truth, part)
+            head: TagHead = config.head
+            target = (truth.values - head.mean) / head.scale if head.kind == "regression" else truth.values
+            weight = self._weights_of(sequences, truth, part)
+            seen = channels(sequences, config.input)
+            return config, Examples(seen, target, weight, *part)
+
+        trained = train_sequences(
+            prepare,
+            lambda config, examples, made: self._calibrate(config, examples, made, sequences),
+            self.settings,
+            refit=valid is None and self.settings.refit and len(split.held_out) > 0,
+            checkpoint=None if checkpoint is None else Path(checkpoint),
+            resume=resume,
+            progress=progress,
+        )
+        self.provenance_ = {"versions": versions(), "train": to_json(self.settings)} | trained.provenance
+        self._keep(trained.config, trained.weights)
+        return self
+
+    def predict(self, X: Any, *, source: str | None = None) -> Any:
+        """Of arrays: for each sequence an array [T]. Of a table: one of the same kind, a row for each of its rows in
+        their order (of a table of events for each id and time, sorted).
+
+        Columns: id and time, then `prediction` with `p_<class>` or quantiles, or `probability` and `alarm` of a
+        warning. Raises DataError where columns or channels differ from training.
+        """
+        source = source or ("data" if is_frame(X) else "X")
+        sequences = self.read(X, source=source)
+        found = self._read_out(self.outputs(sequences))
+        if sequences.backend is None:
+            return _per_array(next(iter(found.values())) if "alarm" not in found else found["alarm"], sequences, X)
+        return row_table(sequences, found)
+
+    def predict_proba(self, X: Any, *, source: str | None = None) -> Any:
+        """Calibrated probabilities [T, K] of `classes_` for each sequence of arrays; of a table [N, K], in its order.
+
+        K is 2 for a warning: no onset, onset.
+        """
+        sequences = self.read(X, source=source or ("data" if is_frame(X) else "X"))
+        found = self.proba_at(sequences)
+        if sequences.backend is None:
+            return _per_array(found, sequences, X)
+        made = np.empty_like(found)
+        made[sequences.row - 1] = found
+        return made
+
+    def proba_at(self, sequences: Sequences) -> Floats:
+        """Probabilities [N, K] of the rows of sequences that `read` gave, in the sequences' order."""
+        head: TagHead = self._fitted().head
+        if head.kind == "regression":
+            raise CarouselError("a model of numbers has no probabilities; its predictions have quantiles.")
+        made = self.outputs(sequences)
+        if head.kind == "label":
+            return probabilities(made, head.temperature)
+        chance = event_probability(made, head.temperature)
+        return np.stack([1 - chance, chance], 1)
+
+    def score(self, X: Any, y: Any = None, *, source: str | None = None) -> float:
+        """Over all rows with a truth: accuracy of labels, R2 of numbers, average precision of a warning."""
+        head: TagHead = self._fitted().head
+        sequences, truth = self.read_labelled(X, y, source=source)
+        made = self.outputs(sequences)
+        known = np.isfinite(truth)
+        truth, made = truth[known], made[known]
+        if head.kind == "label":
+            return float((made.argmax(1) == truth).mean())
+        if head.kind == "regression":
+            error = head.numbers(made)[:, 0] - truth
+            return float(1 - (error**2).sum() / max(((truth - truth.mean()) ** 2).sum(), 1e-300))
+        from sklearn.metrics import average_precision_score
+
+        return float(average_precision_score(truth, made[:, 0]))
+
+    def read_labelled(self, X: Any, y: Any = None, *, source: str | None = None) -> tuple[Sequences, Floats]:
+        """The sequences, and of each row [N], in the sequences' order, its class (a place among `classes_`), its
+        number, or whether an event begins within `ahead`; NaN where that is not known."""
+        head: TagHead = self._fitted().head
+        source = source or ("data" if is_frame(X) else "X")
+        sequences = self.read(X, source=source, target=y is None)
+        truth = self._truth(sequences, y, head.ahead)
+        return sequences, truth.among(head.classes, source) if head.kind == "label" else truth.values
+
+    @property
+    def classes_(self) -> NDArray[Any]:
+        """The labels as they were given, in the order of the probabilities."""
+        head: TagHead = self._fitted().head
+        return np.array([0, 1]) if head.kind == "event" else class_values(head.classes, head.type)
+
+    @classmethod
+    def _parameters_of(cls, config: ModelConfig) -> dict[str, Any]:
+        head: TagHead = config.head
+        column = next(iter(config.input.roles.target), None)
+        warns = head.kind == "event"
+        more: dict[str, Any] = {"kind": "label" if warns else head.kind, "quantiles": head.quantiles}
+        more |= {"event": column, "ahead": head.ahead} if warns else {"target": column}
+        return super()._parameters_of(config) | more
+
+    def _kind(self) -> Literal["label", "regression", "event"]:
+        return "event" if self.ahead is not None else self.kind
+
+    def _check_parameters(self) -> None:
+        if self.kind not in ("label", "regression"):
+            raise CarouselError(f"kind must be label or regression, got {self.kind!r}.")
+        if self.event is not None and self.target is not None:
+            raise CarouselError("target and event are two tasks; name one of them.")
+        if self.event is not None and self.ahead is None:
+            raise CarouselError("event needs ahead, how long before it a warning counts; give it, as '6h'.")
+        if self.ahead is not None and (self.kind == "regression" or self.target is not None):
+            raise CarouselError("ahead is about an event; name the event, or leave ahead out.")
+        for name in ("cost", "precision"):
+            value = getattr(self, name)
+            if value is not None and self._kind() != "event":
+                raise CarouselError(f"{name} is about the alarms of an event; leave it out.")
+        if self.cost is not None and self.precision is not None:
+            raise CarouselError("cost and precision each choose the threshold; give one of them.")
+        if self.cost is not None and not self.cost > 0:
+            raise CarouselError(f"cost must be positive, got {self.cost!r}.")
+        if self.precision is not None and not 0 < self.precision <= 1:
+            raise CarouselError(f"precision must be within (0, 1], got {self.precision!r}.")
+        if self.class_weight not in (None, "balanced"):
+            raise CarouselError(f"class_weight must be None or 'balanced', got {self.class_weight!r}.")
+        if self.class_weight and self._kind() == "regression":
+            raise CarouselError("class_weight is about labels, and kind is regression; leave it out.")
+
+    def _ahead(self, sequences: Sequences) -> float:
+        """In the clock's numbers."""
+        if self.ahead is None:
+            return 0.0
+        return parse_span(self.ahead, sequences.clock.stamps, "ahead")
+
+    def _truth(self, sequences: Sequences, y: Any, ahead: float) -> Labels:
+        """Of each row, in the sequences' order."""
+        kind = "event" if ahead else self.kind
+        if sequences.backend is None:
+            found = self._array_truth(sequences, y, kind)
+        else:
+            if y is not None:
+                raise CarouselError("y goes with arrays; of a table name the target column.")
+            if sequences.target is None:
+                raise CarouselError("which column is to be tagged is not said; name the target, or the event.")
+            given = label_column(sequences.target, kind, sequences.source)
+            found = dataclasses.replace(given, values=given.values[sequences.row - 1])
+        if kind != "event":
+            return found
+        return Labels(event_labels(sequences.time, found.values, sequences.offsets, ahead))
+
+    def _array_truth(self, sequences: Sequences, y: Any, kind: str) -> Labels:
+        if y is None:
+            raise DataError(
+                "Tagger requires y to be passed, but the target y is None: give an array for each sequence."
+            )
+        parts = [np.asarray(part).reshape(-1) for part in y]
+        if len(parts) != len(sequences.ids):
+            raise DataError(f"there are {len(sequences.ids)} sequences in X and {len(parts)} in y; give one for each.")
+        for k, (part, length) in enumerate(zip(parts, sequences.lengths, strict=True)):
+            if len(part) != length:
+                raise DataError(f"y[{k}] has {len(part)} labels, and the sequence {length} rows; give one for each.")
+        return label_array(np.concatenate(parts), kind)
+
+    def _refuse_unlearnable(self, sequences: Sequences, truth: Labels) -> None:
+        known = truth.values[np.isfinite(truth.values)]
+        source = sequences.source
+        if not len(known):
+            raise DataError(f"{source}: no row has a label that can be learned; fill in the target.")
+        kind = self._kind()
+        if kind == "label" and len(truth.classes) < 2:
+            raise DataError(
+                f"{source}: all rows have the label {truth.classes[0]!r}, one class only; give two or more."
+            )
+        if kind == "event" and not (known == 1).any():
+            raise DataError(
+                f"{source}: no row lies within {self.ahead} before the beginning of an event, so there is nothing to"
+                " learn; an event in the first row cannot be warned of."
+            )
+        if kind == "event" and not (known == 0).any():
+            raise DataError(
+                f"{source}: no row without an event to come is known; give longer sequences, or less ahead."
+            )
+
+    def _split(self, sequences: Sequences, truth: Labels, held_out: Ints | None) -> Split:
+        count, share = len(sequences.ids), self.settings.holdout
+        everything = np.arange(count)
+        if held_out is not None:
+            return Split(np.setdiff1d(everything, held_out), held_out)
+        if not share:
+            return Split(everything, everything[:0])
+        if count < FEWEST:
+            return self._split_by_time(sequences, share)
+        rng = np.random.default_rng([self.settings.seed, 0xCC])
+        order = rng.permutation(count)
+        if self._kind() != "regression":  # evenly over how often the rarest is seen
+            rarest = truth.values == np.argmin(np.bincount(truth.values[np.isfinite(truth.values)].astype(np.int64)))
+            often = np.add.reduceat(rarest.astype(np.float64), sequences.offsets[:-1])
+            order = order[np.argsort(often[order], kind="stable")]
+        at = np.arange(count) * share
+        chosen = np.floor(at + share) > np.floor(at)
+        return Split(np.sort(order[~chosen]), np.sort(order[chosen]))
+
+    def _split_by_time(self, sequences: Sequences, share: float) -> Split:
+        """The last rows of each sequence; rows whose label looks into them are left out."""
+        position = np.arange(len(sequences.time)) - np.repeat(sequences.offsets[:-1], sequences.lengths)
+        border = np.ceil((1 - share) * sequences.lengths).astype(np.int64)
+        judge = position >= np.repeat(border, sequences.lengths)
+        last = sequences.offsets[:-1] + np.maximum(border - 1, 0)
+        until = np.repeat(sequences.time[last], sequences.lengths) - self._ahead(sequences)
+        everything = np.arange(len(sequences.ids))
+        return Split(everything, everything, ~judge & (sequences.time <= until), judge)
+
+    def _configure(self, sequences: Sequences, truth: Labels, split: Split) -> ModelConfig:
+        inside = np.zeros(len(sequences.ids), bool)
+        inside[split.training] = True
+        rows = np.repeat(inside, sequences.lengths)
+        if split.learn is not None and split.judge is not None:
+            rows &= ~split.judge
+        seen = self._input(sequences, np.flatnonzero(rows))
+        kind, settings = self._kind(), self.settings
+        if kind == "label":
+            head = TagHead("label", settings.width, truth.classes, truth.type)
+        elif kind == "event":
+            head = TagHead("event", settings.width, ahead=self._ahead(sequences))
+        else:
+            values = truth.values[rows & np.isfinite(truth.values)]
+            spread = float(values.std()) if len(values) else 0.0
+            quantiles = tuple(float(q) for q in self.quantiles)
+            head = TagHead(
+                "regression",
+                settings.width,
+                mean=float(values.mean()) if len(values) else 0.0,
+                scale=spread if spread > 0 else 1.0,
+                quantiles=quantiles,
+                errors=(0.0,) * len(quantiles),
+            )
+        return ModelConfig("tag", seen, self._stack(seen), head, int(self.seeds))
+
+    def _weights_of(self, sequences: Sequences, truth: Labels, split: Split) -> Floats:
+        weight = np.ones(len(truth.values))
+        if self.class_weight == "balanced":
+            known = np.isfinite(truth.values)
+            codes = truth.values[known].astype(np.int64)
+            count = np.bincount(codes)
+            weight[known] = (len(codes) / (len(count) * np.maximum(count, 1)))[codes]
+        return weight
+
+    def _calibrate(self, config: ModelConfig, examples: Examples, made: Floats, sequences: Sequences) -> TagHead:
+        head: TagHead = config.head
+        inside = np.zeros(len(sequences.ids), bool)
+        inside[examples.held_out] = True
+        judged = np.repeat(inside, sequences.lengths) & np.isfinite(examples.truth)
+        if examples.judge is not None:
+            judged &= examples.judge
+        truth, made = examples.truth[judged], made[judged]
+        if head.kind == "regression":
+            return dataclasses.replace(head, errors=conformal_errors((truth - made[:, 0]) * head.scale, head.quantiles))
+        head = dataclasses.replace(head, temperature=fit_temperature(made, truth, np.ones(len(truth))))
+        if head.kind == "label":
+            return head
+        chance = event_probability(made, head.temperature)
+        return dataclasses.replace(head, threshold=choose_threshold(chance, truth, self.cost, self.precision))
+
+    def _read_out(self, made: Floats) -> dict[str, NDArray[Any]]:
+        """Columns [N] in the sequences' order."""
+        head: TagHead = self._fitted().head
+        if head.kind == "label":
+            chance = probabilities(made, head.temperature)
+            found: dict[str, NDArray[Any]] = {"prediction": self.classes_[chance.argmax(1)]}
+            return found | {f"p_{name}": chance[:, k] for k, name in enumerate(head.classes)}
+        if head.kind == "event":
+            one = event_probability(made, head.temperature)
+            return {"probability": one, "alarm": head.alarms(one)}
+        numbers = head.numbers(made)
+        found = {"prediction": numbers[:, 0]}
+        return found | {f"q{level:g}": numbers[:, 1 + k] for k, level in enumerate(head.quantiles)}
+
+
+def parse_span(given: str | float, stamps: bool, name: str) -> float:
+    """A span of time in the clock's numbers: seconds of "6h" where it shows timestamps, a number as it is.
+
+    >>> parse_span("6h", True, "ahead"), parse_span("90 min", True, "ahead"), parse_span(5, False, "ahead")
+    (21600.0, 5400.0, 5.0)
+    """
+    text = str(given).strip()
+    found = re.fullmatch(r"([0-9.]+)\s*([a-z]*)", text.lower())
+    unit = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+    try:
+        size = float(found[1]) if found else float("nan")
+    except ValueError:
+        size = float("nan")
+    if not found or not 0 < size < float("inf") or (found[2] and found[2] not in unit):
+        raise CarouselError(f"{name} must be a positive span of time as 6h, 30min, 2d or 45s, got {given!r}.")
+    if stamps and not found[2] and isinstance(given, str):
+        raise CarouselError(f"{name} {given!r} has no unit, and the time column holds timestamps; write it as 6h.")
+    if found[2] and not stamps:
+        raise CarouselError(
+            f"{name} {given!r} has a unit, and the rows are counted in numbers; give it in those numbers."
+        )
+    return size * unit.get(found[2], 1.0)
+
+
+def row_table(sequences: Sequences, found: dict[str, NDArray[Any]]) -> Any:
+    """A frame of the kind that the sequences came from: id and time of each row as they stood, then what was found."""
+    backend, place = sequences.backend, np.empty(len(sequences.row), np.int64)
+    place[sequences.row - 1] = np.arange(len(sequences.row))
+    made = [] if sequences.keys is None else [sequences.keys[name] for name in sequences.keys.columns]
+    made += [nw.new_series(name, values[place].tolist(), backend=backend) for name, values in found.items()]
+    return nw.from_dict({column.name: column for column in made}).to_native()
+
+
+def _per_array(values: NDArray[Any], sequences: Sequences, X: Any) -> Any:
+    """A list of arrays [T, ...], or one array [B, T, ...] where X was one."""
+    parts = np.split(values, sequences.offsets[1:-1])
+    return np.stack(parts) if isinstance(X, np.ndarray) and X.dtype != object else parts
