@@ -42,7 +42,7 @@ def make_call(spec: CellSpec, *, directions: int = 2, seed: int | None = 3, trac
 
 def operands(spec: CellSpec, call: Call, *, keep: bool) -> tuple[object, ...]:
     weights = [w for direction in call.weights for w in direction.values()]
-    written = native._written(spec)
+    written = native.written(spec)
     return (call.x, *call.rows[:3], call.h, call.c, weights, call.elapsed, call.seed, written, keep, call.trace, 0)
 
 
@@ -87,7 +87,7 @@ def test_first_and_second_derivatives(spec: CellSpec) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_the_width_of_the_reserve(spec: CellSpec, dtype: torch.dtype) -> None:
     for hidden in (1, 16, 33):
-        written = native._written(spec)
+        written = native.written(spec)
         plan = native._plan(written, dtype, (3, hidden, spec.output_size(hidden), 1))
         shape = native._reserve_shape(written, dtype, 7, 5, (2, hidden, 1, 1), 0)
         assert shape == (1, 7, native._core.reserve_width(plan))

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
 from carousel import backends
-from carousel.backends import Call
+from carousel.backends import Call, direct
 from carousel.cell import CellSpec
 from carousel.layout import Layout, flat_gaps, layout_of, reversed_gaps
 from carousel.lstmcell import LSTMCell
@@ -113,6 +113,10 @@ class LSTM(Recurrent):
             width = input_size if layer == 0 else self._directions * spec.output_size(hidden_size)
             for d in range(self._directions):
                 self._register(_suffix(layer, d), width, device, dtype)
+        self._flat_names = [
+            [name + _suffix(layer, d) for d in range(self._directions) for name in self._names]
+            for layer in range(num_layers)
+        ]
         self.reset_parameters()
 
     @property
@@ -158,6 +162,10 @@ class LSTM(Recurrent):
         elapsed, with decay: what went by since the previous row (any unit, never negative), one number a row:
         the input's shape or kind without its features; the first gap counts from the initial state.
         """
+        if elapsed is None and not trace:
+            found = self._directly(input, hx)
+            if found is not None:
+                return found
         self.check_elapsed(elapsed)
         layout = layout_of(input, self.batch_first)
         self._check_input(layout.x)
@@ -171,6 +179,60 @@ class LSTM(Recurrent):
         stacked = torch.stack(traces, 1)  # [5, L, D, N, H]
         shape = (*stacked.shape[1:3], *layout.shape, self.hidden_size)
         return layout.wrap(y), (h, c), Trace(*(part.reshape(shape) for part in stacked))
+
+    def _directly(self, given: Any, hx: tuple[Tensor, Tensor] | None) -> Any:
+        """An eager call on ordinary operands, without layouts and operators; None where it is not one."""
+        if not direct.quiet() or self.backend not in ("auto", "native") or self.recompute or self.spec.decay:
+            return None
+        is_ragged, training, directions = type(given) is Ragged, self.training, self._directions
+        x = given.values if is_ragged else given
+        if (training and self.spec.weight_drop) or not isinstance(x, Tensor) or not direct.ordinary(x, x.dtype):
+            return None
+        shape = x.shape
+        if not x.numel() or shape[-1] != self.input_size or len(shape) not in ((2,) if is_ragged else (2, 3)):
+            return None
+        batched = is_ragged or len(shape) == 3
+        if is_ragged:
+            place = direct.ragged(given.offsets, given.longest)
+        elif batched:
+            place = direct.dense(shape[1], shape[0], False) if self.batch_first else direct.dense(*shape[:2], True)
+        else:
+            place = direct.dense(shape[0], 1, True)
+        h, c = hx if hx is not None else (None, None)
+        if hx is not None:
+            if not self._ordinary_states(h, c, x, place.batch, batched):
+                return None
+            h, c = hx if batched else (t.unsqueeze(1) for t in hx)
+        spec, width, layers = self._running_spec(), self.input_size, []
+        for names in self._flat_names:
+            weights: list[Any] = [self._parameters.get(name) for name in names]
+            fixed = direct.fit(spec, x.dtype, width, self.hidden_size, directions, weights)
+            if fixed is None:
+                return None
+            layers.append((fixed, weights))
+            width = directions * fixed.output
+        drawn = self._seed(x.device)
+        seed = None if drawn is None else int(drawn)
+        y, last = x, []
+        for k, (fixed, weights) in enumerate(layers):
+            if k and self.dropout and training:
+                y = F.dropout(y, self.dropout)
+            here = slice(k * directions, (k + 1) * directions)
+            h_here, c_here = (t if t is None or len(layers) == 1 else t[here] for t in (h, c))
+            y, *ends = direct.layer(fixed, y, place, h_here, c_here, weights, None if seed is None else seed + 2 * k)
+            last.append(ends)
+        h, c = last[0] if len(layers) == 1 else [torch.cat(ends) for ends in zip(*last, strict=True)]
+        if not batched:
+            h, c = h.squeeze(1), c.squeeze(1)
+        return given.with_values(y) if is_ragged else y, (h, c)
+
+    def _ordinary_states(self, h: Any, c: Any, x: Tensor, batch: int, batched: bool) -> bool:
+        count, sizes = self.num_layers * self._directions, (self.spec.output_size(self.hidden_size), self.hidden_size)
+        middle = (batch,) if batched else ()
+        return all(
+            direct.ordinary(t, x.dtype) and t.shape == (count, *middle, size)
+            for t, size in zip((h, c), sizes, strict=True)
+        )
 
     def _layers(
         self, layout: Layout, h: Tensor, c: Tensor, gaps: Tensor | None, trace: bool

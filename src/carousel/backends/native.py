@@ -21,14 +21,14 @@ from carousel.backends.operands import check, check_gradients, plain, refuse_tra
 from carousel.cell import CellSpec
 from carousel.errors import NotSupported
 
-_TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
-_COMPUTED = {torch.float32: torch.float32, torch.float64: torch.float64, torch.bfloat16: torch.float32}
+TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
+COMPUTED = {torch.float32: torch.float32, torch.float64: torch.float64, torch.bfloat16: torch.float32}
 
 
 def supports(spec: CellSpec, device: torch.device, dtype: torch.dtype) -> str | None:
     if device.type != "cpu":
         return "it runs on the CPU"
-    if dtype not in _TYPES:
+    if dtype not in TYPES:
         return "it computes float32, float64 and bfloat16"
     return None
 
@@ -40,17 +40,15 @@ def run(spec: CellSpec, call: Call) -> Result:
     if not torch.compiler.is_compiling():
         refuse_transforms(operands)
     keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in operands)
-    written, recompute = _written(spec), recompute if keep else 0
+    text, recompute = written(spec), recompute if keep else 0
     if torch.compiler.is_compiling() or not plain(operands):
         _check_autocast()
-        found = torch.ops.carousel.lstm_layer(
-            x, *rows[:3], h, c, weights, elapsed, seed, written, keep, trace, recompute
-        )
+        found = torch.ops.carousel.lstm_layer(x, *rows[:3], h, c, weights, elapsed, seed, text, keep, trace, recompute)
     elif keep:
         apply: Any = _Layer.apply
-        found = apply(x, *rows[:3], h, c, elapsed, seed, written, trace, recompute, *weights)
+        found = apply(x, *rows[:3], h, c, elapsed, seed, text, trace, recompute, *weights)
     else:
-        found = _forward(x, *rows[:3], h, c, weights, elapsed, seed, written, False, trace, 0)
+        found = _forward(x, *rows[:3], h, c, weights, elapsed, seed, text, False, trace, 0)
     y, h, c, _, traced = found
     return Result(y, h, c, traced if trace else None)
 
@@ -58,7 +56,7 @@ def run(spec: CellSpec, call: Call) -> Result:
 _WRITTEN: dict[CellSpec, str] = {}
 
 
-def _written(spec: CellSpec) -> str:
+def written(spec: CellSpec) -> str:
     """torch.compile asks once and keeps the answer in its graph; it would look behind an lru_cache."""
     if spec not in _WRITTEN:
         _WRITTEN[spec] = json.dumps(asdict(spec))
@@ -66,7 +64,7 @@ def _written(spec: CellSpec) -> str:
 
 
 # As torch.compiler.assume_constant_result marks it, which would import the compiler: 1.4 s at every start.
-_written._dynamo_marked_constant = True  # type: ignore[attr-defined]
+written._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @lru_cache(maxsize=256)
@@ -76,10 +74,13 @@ def _read(spec: str) -> CellSpec:
 
 @lru_cache(maxsize=256)
 def _plan(spec: str, dtype: torch.dtype, sizes: tuple[int, int, int, int]) -> _core.Plan:
+    return plan_of(_read(spec), dtype, sizes)
+
+
+def plan_of(cell: CellSpec, dtype: torch.dtype, sizes: tuple[int, int, int, int]) -> _core.Plan:
     """What stays from call to call; sizes are I, H, P, D."""
-    cell = _read(spec)
     return _core.Plan(
-        _TYPES[dtype],
+        TYPES[dtype],
         cell.bias,
         cell.peephole,
         cell.coupled,
@@ -99,7 +100,7 @@ def _reserve_shape(
 ) -> tuple[int, ...]:
     """As the core's header says, but for symbolic sizes too; a test holds both together. sizes are B, H, P, D."""
     sequences, hidden, _, directions = sizes
-    cell, lanes = _read(spec), int(_core.lanes(_TYPES[dtype]))
+    cell, lanes = _read(spec), int(_core.lanes(TYPES[dtype]))
     units = (hidden + lanes - 1) // lanes * lanes
     if recompute:
         return directions, (steps + recompute - 1) // recompute, sequences, units
@@ -192,7 +193,7 @@ def _outputs(
         x.new_empty((n, d * h.shape[-1])),
         h.new_empty(h.shape),
         c.new_empty(c.shape),
-        x.new_empty(kept, dtype=_COMPUTED[x.dtype]),
+        x.new_empty(kept, dtype=COMPUTED[x.dtype]),
         x.new_empty((5, d, n, hidden) if trace else (0,)),
     )
 
@@ -244,7 +245,7 @@ def _vjp(ctx: Any, *of: Tensor | None) -> tuple[Any, ...]:
     of_y, of_h, of_c, _, _ = of
     x, first, ahead, lengths, h, c, elapsed, seed, y, reserve, *weights = ctx.saved_tensors
     if not torch.compiler.is_compiling() and transformed(of):
-        _refuse_vmap()
+        refuse_vmap()
     backward = torch.ops.carousel.lstm_layer_backward if _watched((x, *of)) else _backward
     of_x, of_h0, of_c0, *rest = backward(
         torch.zeros_like(y) if of_y is None else of_y,
@@ -400,7 +401,7 @@ def _check_autocast() -> None:
         )
 
 
-def _refuse_vmap(*_: Any) -> Any:
+def refuse_vmap(*_: Any) -> Any:
     raise NotSupported(
         "torch.func.vmap over an LSTM is not supported by the native backend, which sees plain memory; "
         "put the mapped dimension into the batch, or use backend='reference'."
@@ -426,5 +427,5 @@ torch.library.register_fake("carousel::lstm_layer_backward", _gradients, lib=_LI
 torch.library.register_autograd("carousel::lstm_layer", _vjp, setup_context=_setup, lib=_LIBRARY)
 torch.library.register_autograd("carousel::lstm_layer_backward", _second, setup_context=_setup_backward, lib=_LIBRARY)
 for _name in ("carousel::lstm_layer", "carousel::lstm_layer_backward"):
-    torch.library.register_vmap(_name, _refuse_vmap, lib=_LIBRARY)
+    torch.library.register_vmap(_name, refuse_vmap, lib=_LIBRARY)
 torch.library.register_autocast("carousel::lstm_layer", "cpu", torch.bfloat16, lib=_LIBRARY)
