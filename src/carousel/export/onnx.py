@@ -67,5 +67,7 @@ def write(model: Path, out: Path) -> dict[str, Any]:
     return {"out": [str(out)], "bytes": len(data), "notes": [f"opset {OPSET}, {len(data):,} bytes"]}
 
 
-GRAPHS = {"forecast": "carousel.export.onnx_forecast"}
+GRAPHS = {"forecast": "carousel.export.onnx_forecast"} | dict.fromkeys(
+    ("classify", "tag"), "carousel.export.onnx_sequence"
+)
 _HAVE = ", ".join(GRAPHS)

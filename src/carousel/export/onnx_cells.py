@@ -111,9 +111,7 @@ def _scans(g: Graph, layers: Layers, number: int, run: Run) -> Run:
     for d, w in enumerate(layers.layer(number)):
         elapsed = run.elapsed if d == 0 or run.elapsed is None else _reversed_gaps(g, run)
         start = tuple(state.take(d, d + 1, 0).squeeze(0) for state in (run.h, run.c))
-        y, h, c = _scan(
-            g, layers, {k: g.constant(v, f"{k}_l{number}_d{d}") for k, v in w.items()}, run.x, start, live, elapsed, d
-        )
+        y, h, c = _scan(g, layers, _folded(layers.spec, w), run.x, start, live, elapsed, d)
         outputs.append(y)
         ends_h.append(h.unsqueeze(0))
         ends_c.append(c.unsqueeze(0))
@@ -136,41 +134,48 @@ def _reversed_gaps(g: Graph, run: Run) -> Value:
     return g.where(_steps(g, run.x) < last, later, 0.0)
 
 
+def _folded(spec: CellSpec, w: Weights) -> Weights:
+    """What a step multiplies by and adds: worked out once, here, rather than in every run."""
+    made = {name: value for name, value in w.items() if name.startswith("norm")}
+    made |= {name: value.T for name, value in w.items() if name.startswith("weight") and value.ndim == 2}
+    if spec.bias:
+        made["bias"] = w["bias_ih"] + w["bias_hh"]
+    if spec.peephole:
+        gates = spec.gates.replace("g", "")
+        made |= {f"peephole_{k}": part for k, part in zip(gates, np.split(w["weight_ch"], len(gates)), strict=True)}
+    if spec.decay:
+        rate = w["decay_rate"]
+        made["rate"] = np.logaddexp(rate.astype(np.float64), 0.0).astype(rate.dtype)
+    return made
+
+
 def _scan(
     g: Graph,
     layers: Layers,
-    w: dict[str, Value],
+    weights: Weights,
     x: Value,
     start: tuple[Value, ...],
     live: Value | None,
     elapsed: Value | None,
     direction: int,
 ) -> tuple[Value, Value, Value]:
-    spec, kind = layers.spec, x.dtype
-    a = x @ w["weight_ih"].transpose(1, 0)  # of all steps at once: [T, B, 4H]
+    spec, kind, w = layers.spec, x.dtype, {name: g.constant(value) for name, value in weights.items()}
+    a = x @ w["weight_ih"]  # of all steps at once: [T, B, 4H]
     if spec.layer_norm:
         a = _normalise(a) * w["norm_ih"]
     if spec.bias:
-        a = a + (w["bias_ih"] + w["bias_hh"])
-    sequences, names = [a], ["a"]
+        a = a + w["bias"]
+    sequences = {"a": a}
     if elapsed is not None:
-        rate = g.op("Softplus", w["decay_rate"])
-        sequences.append(g.op("Exp", -(elapsed.unsqueeze(2) * rate)))
-        names.append("fade")
+        sequences["fade"] = g.op("Exp", -(elapsed.unsqueeze(2) * w["rate"]))
     if live is not None:
-        sequences.append(live.unsqueeze(2))
-        names.append("live")
-    recurrent = w["weight_hh"].transpose(1, 0)
-    projection = w["weight_hr"].transpose(1, 0) if spec.proj_size else None
+        sequences["live"] = live.unsqueeze(2)
 
     body = Graph(g.fresh("step"), g)
     prefix = body.name
     h, c = (body.input(f"{prefix}_{n}", kind, None) for n in "hc")
-    given = {n: body.input(f"{prefix}_{n}", s.dtype, None) for n, s in zip(names, sequences, strict=True)}
+    given = {n: body.input(f"{prefix}_{n}", s.dtype, None) for n, s in sequences.items()}
     inner = {k: Value(body, v.name, v.dtype) for k, v in w.items()}
-    inner |= {"recurrent": Value(body, recurrent.name, kind)}
-    if projection is not None:
-        inner["projection"] = Value(body, projection.name, kind)
     new_h, new_c = _step(body, spec, layers.hidden_size, inner, given, h, c)
     y = new_h
     if live is not None:
@@ -181,7 +186,7 @@ def _scan(
     last_h, last_c, y = g.ops(
         "Scan",
         *start,
-        *sequences,
+        *sequences.values(),
         outputs=3,
         body=body.proto(),
         num_scan_inputs=len(sequences),
@@ -197,20 +202,18 @@ def _step(
     """`carousel.cell.step` in evaluation: h [B, P], c [B, H], given a [B, 4H] and, with decay, fade [B, H]."""
     if spec.decay:
         c = c * given["fade"]
-    r = h @ w["recurrent"]
+    r = h @ w["weight_hh"]
     if spec.layer_norm:
         r = _normalise(r) * w["norm_hh"]
     z = dict(zip(spec.gates, (given["a"] + r).split([size] * len(spec.gates), -1), strict=True))
     if spec.peephole:
-        gates = spec.gates.replace("g", "")
-        p = dict(zip(gates, w["weight_ch"].split([size] * len(gates), 0), strict=True))
-        z |= {gate: z[gate] + p[gate] * c for gate in gates if gate != "o"}
+        z |= {gate: z[gate] + w[f"peephole_{gate}"] * c for gate in spec.gates if gate in "if"}
     f = g.op("Sigmoid", z["f"])
     i = 1.0 - f if spec.coupled else g.op("Sigmoid", z["i"])
     new_c = f * c + i * g.op("Tanh", z["g"])
     if spec.cell_clip:
         new_c = g.clip(new_c, -spec.cell_clip, spec.cell_clip)
-    o = g.op("Sigmoid", z["o"] + p["o"] * new_c if spec.peephole else z["o"])
+    o = g.op("Sigmoid", z["o"] + w["peephole_o"] * new_c if spec.peephole else z["o"])
     exposed = new_c
     if spec.layer_norm:
         exposed = _normalise(new_c) * w["norm_c"]
@@ -218,7 +221,7 @@ def _step(
             exposed = exposed + w["norm_bias_c"]
     new_h = o * g.op("Tanh", exposed)
     if spec.proj_size:
-        new_h = new_h @ w["projection"]
+        new_h = new_h @ w["weight_hr"]
     if spec.zoneout_c:
         new_c = spec.zoneout_c * c + (1 - spec.zoneout_c) * new_c
     if spec.zoneout_h:

@@ -193,8 +193,18 @@ class Graph:
         return self.op("Clip", value, *bounds)
 
     def proto(self) -> Any:
-        initializers = list(self._initializers.values())
-        return self.helper.make_graph(self.nodes, self.name, self.inputs, self.outputs, initializers)
+        """The graph without what its outputs do not depend on."""
+        wanted = {output.name for output in self.outputs}
+        nodes = []
+        for node in reversed(self.nodes):
+            if wanted.isdisjoint(node.output):
+                continue
+            nodes.append(node)
+            wanted.update(node.input)
+            for attribute in node.attribute:  # what the body of a Scan takes from outside
+                wanted.update(name for inner in attribute.g.node for name in inner.input)
+        initializers = [array for name, array in self._initializers.items() if name in wanted]
+        return self.helper.make_graph(nodes[::-1], self.name, self.inputs, self.outputs, initializers)
 
     def model(self, metadata: Mapping[str, str], about: str = "") -> bytes:
         """The whole model, checked by ONNX's own checker."""

@@ -1,0 +1,185 @@
+"""Classifiers and taggers as one ONNX graph: raw rows of ragged sequences in, probabilities or numbers out.
+
+A tagger of one direction takes and gives its state, so that a sequence can come in pieces of any length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carousel.config import ModelConfig
+from carousel.export.layers import Layers
+from carousel.export.onnx_cells import Run, stack
+from carousel.export.onnx_channels import Given, Seen, channels, inputs
+from carousel.export.onnx_graph import Graph, Value
+from carousel.export.onnx_rows import at, embed, linear, zeros
+from carousel.inputs.sequence import SequenceInput
+
+__all__ = ["feeds", "graph", "start"]
+
+Weights = Mapping[str, NDArray[np.float32]]
+
+
+class _State(NamedTuple):
+    h: Value  # [L * D, B, P]
+    c: Value  # [L * D, B, H]
+
+
+def graph(config: ModelConfig, weights: Weights) -> Graph:
+    """The whole ensemble: its members share the channels, and their outputs are averaged before the read-out."""
+    g = Graph(config.task)
+    stateful = config.task == "tag" and not config.stack.bidirectional
+    given = inputs(g, config.input, decay=config.stack.cell.decay, stateful=stateful)
+    seen = channels(g, config.input, given)
+    count = config.stack.num_layers * config.stack.directions
+    sizes = (config.stack.cell.output_size(config.stack.hidden_size), config.stack.hidden_size)
+    shapes: list[list[int | str | None]] = [[config.seeds * count, "batch", size] for size in sizes]
+    about = f"state of {config.seeds} members of {count} layers; looked at where last_time is not NaN"
+    before = [g.input(n, np.float32, shape, about) for n, shape in zip("hc", shapes, strict=True)] if stateful else []
+    found, states = [], []
+    for k in range(config.seeds):
+        own = {name: weights[f"{k}.{name}"] for name in config.member_shapes()}
+        start = [part.take(k * count, (k + 1) * count, 0) for part in before]
+        rows, state = _rows(g, config, own, given, seen, start)
+        found.append(_head(g, config, own, rows, given, seen).cast(np.float64))
+        states.append(state)
+    mean = found[0]
+    for other in found[1:]:
+        mean = mean + other
+    _read_out(g, config, mean / float(config.seeds))
+    if stateful:
+        for name, part, shape in zip("hc", zip(*states, strict=True), shapes, strict=True):
+            g.output(g.concat(list(part), 0), f"next_{name}", shape)
+        for name, value in zip(("time", "seen", "value"), seen.memory, strict=True):
+            if value is not None:
+                width = [] if name == "time" else [len(config.input.numbers)]
+                g.output(value, f"next_last_{name}", ["batch", *width], f"becomes last_{name}")
+    return g
+
+
+def _rows(
+    g: Graph, config: ModelConfig, w: Weights, given: Given, seen: Seen, before: list[Value]
+) -> tuple[Value, _State]:
+    """`model.SequenceModel.rows`: the stack's outputs [B, T, D * P] and its last state."""
+    table, cell, count = config.input, config.stack.cell, len(config.input.categories)
+    tables = [w[f"input.embed.{k}.weight"] for k in range(len(table.embedded))]
+    x = embed(seen.values, given.codes, tables[:count])
+    layers = config.stack.num_layers * config.stack.directions
+    sizes = (cell.output_size(config.stack.hidden_size), config.stack.hidden_size)
+    start = [zeros(g, [layers, given.lengths.size(0), size]) for size in sizes]
+    if table.static_size:
+        numbers = zeros(g, [given.lengths.size(0), 0]) if seen.static is None else seen.static
+        static = embed(numbers, given.static_codes, tables[count:])
+        ones = g.constant(np.array([1], np.int64))
+        everywhere = g.op("Expand", static.unsqueeze(1), g.concat([ones, x.size(1), ones], 0))
+        x = g.concat([x, everywhere], 2)
+        flat = linear(static, w["static.weight"], w["static.bias"])
+        parts = flat.split([layers * size for size in sizes], 1)
+        start = [p.reshape(0, layers, n).transpose(1, 0, 2) for p, n in zip(parts, sizes, strict=True)]
+    if before and given.memory is not None:
+        fresh = g.op("IsNaN", given.memory.time, dtype=bool).unsqueeze(0, 2)
+        start = [g.where(fresh, new, old) for new, old in zip(start, before, strict=True)]
+    own = {name.removeprefix("stack."): value for name, value in w.items() if name.startswith("stack.")}
+    stacked = Layers(
+        cell,
+        table.step_size,
+        config.stack.hidden_size,
+        config.stack.num_layers,
+        config.stack.bidirectional,
+        weights=own,
+    )
+    elapsed = seen.elapsed.transpose(1, 0) if cell.decay else None
+    run = Run(x.transpose(1, 0, 2), start[0], start[1], given.lengths.cast(np.int32), elapsed)
+    made = stack(g, stacked, run)
+    return made.x.transpose(1, 0, 2), _State(made.h, made.c)
+
+
+def _head(g: Graph, config: ModelConfig, w: Weights, rows: Value, given: Given, seen: Seen) -> Value:
+    """Outputs [B, T, K] of rows, or [B, K] of sequences."""
+    x = _pool(g, config, w, rows, given, seen) if config.task == "classify" else rows
+    if config.head.width:
+        x = g.op("Relu", linear(x, w["head.hidden.weight"], w["head.hidden.bias"]))
+    return linear(x, w["head.out.weight"], w["head.out.bias"])
+
+
+def _pool(g: Graph, config: ModelConfig, w: Weights, rows: Value, given: Given, seen: Seen) -> Value:
+    live, pooling = seen.live.unsqueeze(2), config.head.pooling
+    if pooling == "last":
+        ends = at(rows, given.lengths.unsqueeze(1) - 1).squeeze(1)
+        if not config.stack.bidirectional:
+            return ends
+        half = config.stack.output_size // 2
+        return g.concat([ends.take(0, half, 1), rows.take(0, 1, 1).squeeze(1).take(half, None, 1)], 1)
+    if pooling == "max":
+        return g.where(live, rows, -np.inf).reduce("Max", 1)
+    inside = g.where(live, rows, 0.0)
+    if pooling == "mean":
+        return inside.reduce("Sum", 1) / given.lengths.cast(np.float32).unsqueeze(1)
+    score = g.where(live, linear(rows, w["head.attention.weight"]), -np.inf)
+    return (g.op("Softmax", score, axis=1) * inside).reduce("Sum", 1)
+
+
+def _read_out(g: Graph, config: ModelConfig, made: Value) -> None:
+    """The outputs of the graph from those of the ensemble [..., K], float64."""
+    head, rows = config.head, ["batch", "time"] if config.task == "tag" else ["batch"]
+    if head.kind == "label":
+        found = g.op("Softmax", made / head.temperature, axis=-1)
+        g.output(found, "probabilities", [*rows, len(head.classes)], f"classes {list(head.classes)}")
+        chosen = g.op("ArgMax", found, dtype=np.int64, axis=-1, keepdims=0)
+        g.output(chosen, "prediction", rows, "number of the likeliest class")
+    elif head.kind == "event":
+        probability = g.op("Sigmoid", (made / head.temperature).squeeze(-1))
+        g.output(probability, "probability", rows, f"of an onset within {head.ahead:g}")
+        g.output(probability >= head.threshold, "alarm", rows, f"from {head.threshold:g} on")
+    else:
+        y = made * head.scale + head.mean
+        g.output(y.squeeze(-1), "prediction", rows)
+        errors = g.constant(np.asarray(head.errors))
+        g.output(y + errors, "quantiles", [*rows, len(head.errors)], f"levels {list(head.quantiles)}")
+
+
+def feeds(
+    config: ModelConfig,
+    time: NDArray[np.float64],
+    numbers: NDArray[np.float64],
+    codes: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    static_numbers: NDArray[np.float64],
+    static_codes: NDArray[np.int64],
+    local: NDArray[np.float64] | None = None,
+) -> dict[str, NDArray[Any]]:
+    """What `graph` is run on, from what `SequenceInput.transform` takes; a tagger's state is left to `start`."""
+    lengths = np.diff(offsets)
+
+    def pad(values: NDArray[Any]) -> NDArray[Any]:
+        made = np.zeros((len(lengths), int(lengths.max()), *values.shape[1:]), values.dtype)
+        made[np.arange(made.shape[1]) < lengths[:, None]] = values
+        return made
+
+    table: SequenceInput = config.input
+    found = {"lengths": lengths.astype(np.int64), "time": pad(time), "numbers": pad(numbers), "codes": pad(codes)}
+    found |= {
+        "static": static_numbers,
+        "static_codes": static_codes,
+        "wall_time": pad(time if local is None else local),
+    }
+    g = Graph("names")
+    stateful = config.task == "tag" and not config.stack.bidirectional
+    inputs(g, table, decay=config.stack.cell.decay, stateful=stateful)
+    return {one.name: found[one.name] for one in g.inputs if one.name in found}
+
+
+def start(config: ModelConfig, batch: int) -> dict[str, NDArray[Any]]:
+    """The state inputs of a tagger's graph for sequences that have not begun."""
+    stack, numbers = config.stack, len(config.input.numbers)
+    count = config.seeds * stack.num_layers * stack.directions
+    found: dict[str, NDArray[Any]] = {"last_time": np.full(batch, np.nan)}
+    if numbers:
+        found |= {"last_seen": np.full((batch, numbers), np.nan), "last_value": np.zeros((batch, numbers))}
+    found["h"] = np.zeros((count, batch, stack.cell.output_size(stack.hidden_size)), np.float32)
+    found["c"] = np.zeros((count, batch, stack.hidden_size), np.float32)
+    return found
