@@ -50,7 +50,7 @@ def sequence_summaries(part: Part) -> tuple[Floats, tuple[str, ...]]:
         last = np.maximum.accumulate(np.where(seen, order, -1))[end]
         last = np.where(last >= start, last, -1)
         made[f"{name} last"] = np.where(last >= 0, x[last], np.nan)
-        if name in part.categorical:
+        if name in part.categorical or name in part.static:
             continue
         some = last >= 0
         first = np.minimum.accumulate(np.where(seen, order, len(x))[::-1])[::-1][start]
@@ -89,7 +89,7 @@ def row_summaries(part: Part) -> tuple[Floats, tuple[str, ...]]:
     for k, name in enumerate(part.names):
         x = part.values[:, k]
         made[name] = x
-        if name in part.categorical:
+        if name in part.categorical or name in part.static:
             continue
         seen = np.isfinite(x)
         last = np.maximum.accumulate(np.where(seen, order, -1))

@@ -14,7 +14,7 @@ Kapoor & Narayanan 2023.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,26 +69,29 @@ def audit(
     *,
     per_sequence: bool,
     scalers: Sequence[Scaler] = (),
-    static: Sequence[str] = (),
     group: tuple[Part, Part] | None = None,
+    ids: bool = True,
     no_train: str = "the training rows were not given",
     known: Sequence[str] | None = None,
 ) -> Audit:
     """All five checks on two parts; without `train` those that need it are listed as unchecked.
 
     per_sequence: the target is one label per sequence. `group` are parts whose ids are the groups (patients of several
-    stays). `known`: the columns of the steps that are asked about (all, but for forecasts the columns known ahead only:
-    a target's own past is no leak there).
+    stays); `ids` False: sequences have none that mean anything. `known`: the columns of the steps that are asked about
+    (all, but for forecasts the columns known ahead only: a target's own past is no leak there).
     """
     findings: list[Finding] = []
     unchecked: dict[str, str] = {}
     if train is None:
         unchecked = dict.fromkeys(("group", "duplicates", "scaler"), no_train)
     else:
-        pair = group or (train, test)
-        findings += check_groups(*pair, per_sequence=per_sequence)
-        findings += check_duplicates(train, test)
-        findings += check_scalers(train, test, scalers, static)
+        if ids or group:
+            findings += check_groups(*(group or (train, test)), per_sequence=per_sequence)
+        else:
+            unchecked["group"] = "arrays have no ids"
+            train = replace(train, ids=np.array([f"training {name}" for name in train.ids], dtype=object))
+        findings += check_duplicates(train, test, per_sequence=per_sequence)
+        findings += check_scalers(train, test, scalers)
     both = test if train is None else train
     if per_sequence:
         if len(both.ids) < LEAST:
@@ -96,23 +99,26 @@ def audit(
         findings += check_target_of_sequences(both)
         unchecked["future"] = "a label of the whole sequence has no next value; such columns are looked for as target"
     else:
-        findings += check_future(both, static)
-        findings += check_target(both, tuple(both.names if known is None else known), static)
+        findings += check_future(both)
+        findings += check_target(both, both.names if known is None else tuple(known))
         if len(both.time) < LEAST:
             unchecked |= dict.fromkeys(("future", "target"), f"fewer than {LEAST} rows")
     return Audit(tuple(findings), tuple(k for k in CHECKS if k not in unchecked), unchecked)
 
 
-def check_groups(train: Part, test: Part, *, per_sequence: bool) -> list[Finding]:
-    """Ids of both parts, where test rows do not come after all training rows (with a label per sequence: at all)."""
+def in_both(train: Part, test: Part, *, per_sequence: bool) -> Ints:
+    """Training sequences whose id is in the test part too, not simply later in time (with a label each: at all)."""
     _, a, b = np.intersect1d(train.ids.astype(str), test.ids.astype(str), return_indices=True)
-    if not len(a):
-        return []
-    if len(train.ids) == 1 and len(test.ids) == 1 and not per_sequence and test.time[0] > train.time[-1]:
-        return []
+    if per_sequence or not len(a):
+        return np.asarray(a, np.int64)
     last, first = train.time[train.offsets[a + 1] - 1], test.time[test.offsets[b]]
     by_time = float(test.time.min()) >= float(train.time.max())
-    mixed = a if per_sequence else a[:0] if by_time else a[first <= last]
+    return np.asarray(a[:0] if by_time else a[first <= last], np.int64)
+
+
+def check_groups(train: Part, test: Part, *, per_sequence: bool) -> list[Finding]:
+    """Ids of both parts, see `in_both`."""
+    mixed = in_both(train, test, per_sequence=per_sequence)
     if not len(mixed):
         return []
     some = ", ".join(repr(train.ids[k]) for k in mixed[:3]) + (", ..." if len(mixed) > 3 else "")
@@ -127,10 +133,14 @@ def check_groups(train: Part, test: Part, *, per_sequence: bool) -> list[Finding
     ]
 
 
-def check_duplicates(train: Part, test: Part) -> list[Finding]:
+def check_duplicates(train: Part, test: Part, *, per_sequence: bool) -> list[Finding]:
     """Copies of whole sequences under other ids, and runs of copied rows that chance does not explain."""
-    shared = set(train.ids.astype(str)) & set(test.ids.astype(str))
-    pairs = [(a, b) for a, b in same_sequences(train, test) if str(test.ids[b]) not in shared]
+    mixed = train.ids[in_both(train, test, per_sequence=per_sequence)].astype(str)  # of which enough is said
+    other = ~np.isin(test.ids.astype(str), mixed)
+    if not other.any():
+        return []
+    test = test.where(other[test.owner])
+    pairs = same_sequences(train, test)
     if pairs:
         a, b = pairs[0]
         return [
@@ -154,7 +164,7 @@ def check_duplicates(train: Part, test: Part) -> list[Finding]:
     ]
 
 
-def check_scalers(train: Part, test: Part, scalers: Sequence[Scaler], static: Sequence[str]) -> list[Finding]:
+def check_scalers(train: Part, test: Part, scalers: Sequence[Scaler]) -> list[Finding]:
     """Scales that are those of both parts together: in the table itself, or in the model."""
     by_hand = scaled_by_hand(train, test)
     if by_hand:
@@ -167,7 +177,7 @@ def check_scalers(train: Part, test: Part, scalers: Sequence[Scaler], static: Se
                 " with figures of the training rows, or leave it to the model.",
             )
         ]
-    share = beyond_training(train, test, scalers, static)
+    share = beyond_training(train, test, scalers)
     if share is None:
         return []
     return [
@@ -180,7 +190,7 @@ def check_scalers(train: Part, test: Part, scalers: Sequence[Scaler], static: Se
     ]
 
 
-def check_future(part: Part, static: Sequence[str] = ()) -> list[Finding]:
+def check_future(part: Part) -> list[Finding]:
     """Columns of which the target's next rows explain nearly all that its past does not.
 
     A column's own news, the residual on the target's present and past, is compared with the target's coming news: a
@@ -199,7 +209,7 @@ def check_future(part: Part, static: Sequence[str] = ()) -> list[Finding]:
     whole = np.isfinite(past).all(1) & np.isfinite(future).all(1)
     found = []
     for c, name in enumerate(part.names):
-        if name in static or name in part.categorical:
+        if name in part.static or name in part.categorical:
             continue
         fine = whole & np.isfinite(part.values[rows, c])
         pick = np.flatnonzero(fine)
@@ -243,14 +253,14 @@ def _held(f: Floats, past: Floats, future: Floats) -> tuple[float, int]:
     return 1 - float(np.square(news - fitted).sum()) / own, 0
 
 
-def check_target(part: Part, names: Sequence[str], static: Sequence[str] = ()) -> list[Finding]:
+def check_target(part: Part, names: Sequence[str]) -> list[Finding]:
     """Columns of a row that are the row's own target, a monotone function of it, or observed for one class alone."""
     step = np.diff(part.target)
     inner = np.ones(len(step), bool)
     inner[part.offsets[1:-1] - 1] = False
     found = []
     for name in names:
-        if name in static:
+        if name in part.static:
             continue
         column = part.values[:, part.names.index(name)]
         reason = _is_target(column, part.target, inner & np.isfinite(step), name in part.categorical)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from carousel.inputs import columns
 from carousel.inputs.clock import Clock
 
-__all__ = ["Part", "read_parts"]
+if TYPE_CHECKING:
+    from carousel.inputs.rows import Sequences
+
+__all__ = ["Part", "parts_of", "read_parts"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -37,6 +40,7 @@ class Part:
     row: Ints
     clock: Clock
     labels: tuple[str, ...] = ()  # what the codes of `target` stand for; () for numbers
+    static: frozenset[str] = frozenset()  # columns that are constant within a sequence
 
     @property
     def lengths(self) -> Ints:
@@ -62,6 +66,7 @@ class Part:
             self.row[keep],
             self.clock,
             self.labels,
+            self.static,
         )
 
 
@@ -103,6 +108,39 @@ def read_parts(
                 order.astype(np.int64) + 1,
                 clock,
                 read[target][1] or (),
+            )
+        )
+    return made
+
+
+def parts_of(given: Sequence[Sequences], targets: Sequence[Floats], labels: tuple[str, ...] = ()) -> list[Part]:
+    """One Part for each set of sequences with its target [N], or [B] of a label per sequence."""
+    names = (*given[0].roles.features, *given[0].roles.static)
+    texts = {
+        name: sorted({text for s in given for text in s.categories[name]})
+        for name in names
+        if name in given[0].categories
+    }
+    made = []
+    for sequences, target in zip(given, targets, strict=True):
+        values = np.concatenate([sequences.features, np.repeat(sequences.static, sequences.lengths, axis=0)], axis=1)
+        for name, known in texts.items():
+            k, place = names.index(name), {text: n for n, text in enumerate(known)}
+            table = np.array([*(place[text] for text in sequences.categories[name]), np.nan])
+            values[:, k] = table[np.where(np.isnan(values[:, k]), -1, values[:, k]).astype(np.int64)]
+        made.append(
+            Part(
+                np.array(sequences.ids, dtype=object),
+                sequences.offsets,
+                sequences.time,
+                names,
+                values,
+                np.repeat(target, sequences.lengths) if len(target) == len(sequences.ids) else target,
+                frozenset(texts),
+                sequences.row,
+                sequences.clock,
+                labels,
+                frozenset(given[0].roles.static),
             )
         )
     return made

@@ -23,19 +23,29 @@ BLOCKS = 40  # of rows, where there are too few sequences to resample
 
 @dataclass(frozen=True)
 class Scaler:
-    """A column's fitted mean and scale, as a model file holds them; with `squash` of x / (|x| + squash)."""
+    """A column's fitted mean and scale, as a model file holds them.
+
+    With `squash` they are of x / (|x| + squash); with `trim` > 0 of values cut to the quantiles trim ... 1 - trim.
+    """
 
     name: str
     mean: float
     scale: float
     squash: float = 0.0
+    trim: float = 0.0
 
     def of(self, x: Floats) -> Floats:
-        """The values that were scaled."""
-        return x / (np.abs(x) + self.squash) if self.squash else x
+        """The values as they were scaled, NaN kept."""
+        x = x / (np.abs(x) + self.squash) if self.squash else x
+        seen = x[np.isfinite(x)]
+        if self.trim and len(seen) >= 200:
+            low, high = np.quantile(seen, (self.trim, 1 - self.trim))
+            if low < high:
+                return np.asarray(np.clip(x, low, high))
+        return x
 
 
-def beyond_training(train: Part, test: Part, scalers: Sequence[Scaler], static: Sequence[str]) -> float | None:
+def beyond_training(train: Part, test: Part, scalers: Sequence[Scaler]) -> float | None:
     """How far, from 0 to 1, scales lie on the way from the training part's to those of both parts; None: not at all.
 
     Means and log scales, less the training part's, are projected on what the test part would add. A model that held
@@ -47,13 +57,14 @@ def beyond_training(train: Part, test: Part, scalers: Sequence[Scaler], static: 
     for s in scalers:
         if s.name not in at or s.name in train.categorical:
             continue
-        own, more = (s.of(observed(part, at[s.name], s.name in static)) for part in (train, test))
-        if len(own) < LEAST or len(more) < LEAST or own.std() == 0 or not s.scale > 0:
+        own, more = (observed(part, at[s.name], s.name in train.static) for part in (train, test))
+        if len(own) < LEAST or len(more) < LEAST or s.of(own).std() == 0 or not s.scale > 0:
             continue
-        union, sd = np.concatenate([own, more]), own.std()
+        union, own = s.of(np.concatenate([own, more])), s.of(own)
+        sd = own.std()
         given += [(s.mean - own.mean()) / sd, np.log(s.scale / sd)]
         leak += [(union.mean() - own.mean()) / sd, np.log(union.std() / sd)]
-        influence += _influence(train, s.of(train.values[:, at[s.name]]), s.name in static)
+        influence += _influence(train, s.of(train.values[:, at[s.name]]), s.name in train.static)
     moved, added = np.array(given), np.array(leak)
     if not len(moved) or np.abs(added).max() < 1e-9:
         return None

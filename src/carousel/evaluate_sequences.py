@@ -1,0 +1,245 @@
+"""How good are labels, numbers and warnings? The field's metrics beside baselines, and the trust report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carousel.errors import CarouselError, DataError
+from carousel.heads.classify import probabilities
+from carousel.heads.tag import event_labels, event_probability, onsets
+from carousel.inputs.labels import label_array, label_column
+from carousel.inputs.rows import Sequences, channels
+from carousel.sequences import outputs
+from carousel.summaries import BASELINES, predictions, row_summaries, sequence_summaries
+from carousel.trust.leaks import audit
+from carousel.trust.metrics import Scores, binary_scores, class_scores, number_scores, spread
+from carousel.trust.parts import Part, parts_of, read_parts
+from carousel.trust.report import Calibration, Trust, balance_of, calibration_of, split_of
+from carousel.trust.scales import Scaler
+from carousel.trust.tables import MODEL, SequenceEvaluation, Warnings
+from carousel.trust.warnings import Warned, alarms_within, warned
+
+__all__ = ["Labelled", "evaluate", "score"]
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+FOLDS = 5
+TRIM = 0.005  # the quantile to which columns are cut before their scales are fitted
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Sequences with what is to be predicted: `values` [B] or [N], NaN where nothing is asked; of events the onsets."""
+
+    sequences: Sequences
+    values: Floats
+    onset: Bools | None = None  # [N]
+
+    @property
+    def asked(self) -> Bools:
+        return np.isfinite(self.values)
+
+
+def evaluate(
+    model: Any,
+    data: Any,
+    y: Any = None,
+    *,
+    labels: Any = None,
+    train: Any = None,
+    train_y: Any = None,
+    train_labels: Any = None,
+    group: str | None = None,
+    baselines: tuple[str, ...] = BASELINES,
+    source: str = "data",
+    train_source: str = "train",
+) -> SequenceEvaluation:
+    """Compare a fitted Classifier or Tagger with baselines on data that it was not trained on, with the trust report.
+
+    `data`, `y` and `labels` as in its `fit`. `train` are the rows that it was trained on: baselines are fitted on them,
+    and the leak audit compares both. Without them baselines are cross-validated within `data` by sequence, and the
+    audit says what it could not check. `group` names a column of which no value may be in both parts (the patient of
+    several stays). Raises DataError for faults of the data.
+    """
+    config = model.config_
+    if config.task not in ("classify", "tag"):
+        raise CarouselError(f"a model of the task {config.task} is not evaluated as sequences.")
+    if train is None and (train_y is not None or train_labels is not None or group is not None):
+        raise CarouselError("train_y, train_labels and group are about the training rows; give train as well.")
+    test = _labelled(model, data, y, labels, source)
+    own = None if train is None else _labelled(model, train, train_y, train_labels, train_source)
+    if not test.asked.any():
+        raise DataError(f"{source}: nothing can be scored, no label is given; give rows with their labels.")
+    both = [test] if own is None else [test, own]
+    classes = getattr(config.head, "classes", ())
+    parts = parts_of([one.sequences for one in both], [one.values for one in both], classes)
+    part, learned = parts[0], None if own is None else (parts[1], own)
+    members = _members(model, test)
+    made = {MODEL: _read_out(config.head, members.mean(0))}
+    made |= _baselines(config.head, part, test, learned, model.per_row, baselines)
+    truth = test.values[test.asked]
+    scores = {name: score(config.head, truth, p) for name, p in made.items()}
+    findings = audit(
+        part,
+        learned and learned[0],
+        per_sequence=not model.per_row,
+        scalers=[
+            Scaler(c.name, c.mean, c.scale, c.squash, TRIM)
+            for c in (*config.input.numbers, *config.input.static_numbers)
+        ],
+        ids=test.sequences.backend is not None,
+        group=None if group is None else _groups(data, train, group, config.input.roles.target, source, train_source),
+    )
+    trust = Trust(
+        findings,
+        split_of(learned and learned[0], part),
+        _balance(config.head, test, own),
+        _seeds(config.head, truth, members),
+        config.seeds,
+        _calibration(config.head, truth, made[MODEL], scores[MODEL]),
+        _coverage(config.head, scores[MODEL]),
+    )
+    notes = (
+        []
+        if own is not None
+        else [f"The training rows were not given: baselines are cross-validated within {source} ({FOLDS} folds)."]
+    )
+    return SequenceEvaluation(
+        config.task,
+        config.head.kind,
+        scores,
+        len(truth),
+        len(part.ids),
+        trust,
+        _warnings(config.head, test, part, made),
+        tuple(notes),
+    )
+
+
+def score(head: Any, truth: Floats, made: Floats) -> Scores:
+    """Metrics of predictions [n, C], of warnings [n, 2], of numbers [n] or [n, 1 + Q] with quantiles."""
+    if head.kind == "regression":
+        point = made[:, 0] if made.ndim > 1 else made
+        bounds = (made[:, 1], made[:, -1]) if made.ndim > 1 and made.shape[1] > 2 else (None, None)
+        return number_scores(truth, point, *bounds)
+    if made.shape[1] == 2:
+        return binary_scores(truth == 1, made[:, 1], getattr(head, "threshold", 0.5))
+    return class_scores(truth.astype(np.int64), made)
+
+
+def _labelled(model: Any, data: Any, y: Any, labels: Any, source: str) -> Labelled:
+    head = model.config_.head
+    if head.kind != "event":
+        given = {} if model.per_row else {"labels": labels}
+        return Labelled(*model.read_labelled(data, y, **given, source=source))
+    sequences, _ = model.read_labelled(data, y, source=source)
+    if sequences.target is None:
+        event = label_array(np.concatenate([np.asarray(part).reshape(-1) for part in y]), "event").values
+    else:
+        event = label_column(sequences.target, "event", source).values[sequences.row - 1]
+    values = event_labels(sequences.time, event, sequences.offsets, head.ahead)
+    return Labelled(sequences, values, onsets(event, sequences.offsets))
+
+
+def _members(model: Any, test: Labelled) -> Floats:
+    """Outputs of each member alone, of what is asked: [K, n, .]."""
+    config = model.config_
+    seen = channels(test.sequences, config.input)
+    return np.stack([outputs([member], seen, None, model.per_row)[test.asked] for member in model.model_])
+
+
+def _read_out(head: Any, made: Floats) -> Floats:
+    if head.kind == "regression":
+        return np.asarray(head.numbers(made))
+    if head.kind == "event":
+        p = event_probability(made, head.temperature)
+        return np.stack([1 - p, p], 1)
+    return probabilities(made, head.temperature)
+
+
+def _baselines(
+    head: Any,
+    part: Part,
+    test: Labelled,
+    learned: tuple[Part, Labelled] | None,
+    per_row: bool,
+    which: tuple[str, ...],
+) -> dict[str, Floats]:
+    """Fitted on the training rows; without them, on the other folds of the test sequences."""
+    summarise: Callable[[Part], tuple[Floats, tuple[str, ...]]] = row_summaries if per_row else sequence_summaries
+    classes = 0 if head.kind == "regression" else 2 if head.kind == "event" else len(head.classes)
+    x, names = summarise(part)
+    x, y = x[test.asked], test.values[test.asked]
+    if learned is not None:
+        other, labels = learned
+        a = summarise(other)[0][labels.asked]
+        return predictions(a, labels.values[labels.asked], x, names, part.names, classes=classes, which=which)
+    owner = (part.owner if per_row else np.arange(len(part.ids)))[test.asked]
+    fold = np.random.default_rng(0).permutation(len(part.ids))[owner] % FOLDS
+    found: dict[str, Floats] = {}
+    for k in np.unique(fold):
+        inside = fold == k
+        if inside.all():
+            raise DataError("one sequence alone cannot be cross-validated; give the training rows as `train`.")
+        made = predictions(x[~inside], y[~inside], x[inside], names, part.names, classes=classes, which=which)
+        for name, p in made.items():
+            found.setdefault(name, np.zeros((len(y), *p.shape[1:])))[inside] = p
+    return found
+
+
+def _balance(head: Any, test: Labelled, own: Labelled | None) -> Mapping[str, tuple[float | None, float, int]]:
+    if head.kind == "regression":
+        return {}
+    names = ("no event ahead", "event ahead") if head.kind == "event" else head.classes
+    return balance_of(names, test.values, None if own is None else own.values)
+
+
+def _seeds(head: Any, truth: Floats, members: Floats) -> dict[str, tuple[float, float]]:
+    """Of each figure mean and deviation over the members, each taken alone."""
+    alone = [score(head, truth, _read_out(head, made)) for made in members]
+    found = {name: spread([one[name] for one in alone]) for name in alone[0]}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _calibration(head: Any, truth: Floats, made: Floats, scores: Scores) -> Calibration | None:
+    if head.kind == "regression":
+        return None
+    right, p = (truth == 1, made[:, 1]) if made.shape[1] == 2 else (made.argmax(1) == truth, made.max(1))
+    return calibration_of(right, p, float(scores["brier"] or 0.0))
+
+
+def _coverage(head: Any, scores: Scores) -> dict[str, float]:
+    share = scores.get("coverage")
+    if head.kind != "regression" or share is None:
+        return {}
+    return {f"{100 * (head.quantiles[-1] - head.quantiles[0]):g}": share}
+
+
+def _warnings(head: Any, test: Labelled, part: Part, made: Mapping[str, Floats]) -> Warnings | None:
+    """At the model's own threshold; the others at thresholds that give no more alarms than the model does."""
+    if test.onset is None:
+        return None
+    found: dict[str, Warned] = {}
+    for name, p in made.items():
+        chance = np.zeros(len(part.time))
+        chance[test.asked] = p[:, 1]
+        threshold = head.threshold
+        if name != MODEL:
+            most = found[MODEL].alarms
+            threshold = alarms_within(part.time, chance, test.onset, part.offsets, head.ahead, most)
+        found[name] = warned(part.time, test.onset, chance >= threshold, part.offsets, head.ahead)
+    return Warnings(head.threshold, head.ahead, part.clock.stamps, found)
+
+
+def _groups(
+    data: Any, train: Any, group: str, target: tuple[str, ...], source: str, train_source: str
+) -> tuple[Part, Part]:
+    """Training and test part by the column `group`."""
+    made = read_parts([train, data], id=group, time=None, target=target[0], names=(), sources=(train_source, source))
+    return made[0], made[1]

@@ -1,0 +1,111 @@
+"""Early warnings as those who must act on them count: events warned of, how long before, and how often for nothing."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Warned", "alarms_within", "warned"]
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Warned:
+    """`lead` is in the clock's units (seconds for timestamps), from the first alarm within `ahead` to the onset.
+
+    `alarms` counts rings: after one the alarm is silent for `ahead`, then it may ring again, so that one which never
+    stops counts again and again. `false_alarms` are rings without an onset within `ahead`. `span` is the time watched.
+    """
+
+    events: int
+    warned: int
+    alarms: int
+    false_alarms: int
+    lead_median: float | None
+    lead_mean: float | None
+    span: float
+
+    @property
+    def share(self) -> float | None:
+        return self.warned / self.events if self.events else None
+
+    def per(self, unit: float) -> float | None:
+        """Alarms in `unit` of time (86,400 for a day of seconds)."""
+        return self.alarms * unit / self.span if self.span > 0 else None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"share": self.share}
+
+
+def warned(time: Floats, onset: Bools, alarm: Bools, offsets: Ints, ahead: float) -> Warned:
+    """Count on rows of sequences: time [N] ascending within each, `onset` [N] of the event, `alarm` [N].
+
+    An event can be warned of only by rows before it: one in the first row of a sequence does not count.
+
+    >>> t = np.arange(8.0)
+    >>> found = warned(t, t == 6, (t == 1) | (t == 4) | (t == 5), np.array([0, 8]), 3.0)
+    >>> found.events, found.warned, found.alarms, found.false_alarms, found.lead_median
+    (1, 1, 1, 0, 2.0)
+    """
+    leads: list[float] = []
+    events = alarms = false = 0
+    span = 0.0
+    for start, stop in pairwise(offsets.tolist()):
+        if stop == start:
+            continue
+        t, on, rung = time[start:stop], onset[start:stop], alarm[start:stop]
+        span += float(t[-1] - t[0])
+        when, bells = t[on], t[rung]
+        when = when[when > t[0]]
+        events += len(when)
+        first = np.searchsorted(bells, when - ahead, side="left")  # alarm in [onset - ahead, onset)
+        hit = first < np.searchsorted(bells, when, side="left")
+        leads += (when[hit] - bells[first[hit]]).tolist()
+        rings = _rings(bells, ahead)
+        following = np.searchsorted(when, rings, side="right")
+        coming = np.append(when, np.inf)[following]
+        alarms += len(rings)
+        false += int((coming - rings > ahead).sum())
+    known = np.array(leads)
+    return Warned(
+        events,
+        len(leads),
+        alarms,
+        false,
+        float(np.median(known)) if leads else None,
+        float(known.mean()) if leads else None,
+        span,
+    )
+
+
+def _rings(alarms: Floats, silence: float) -> Floats:
+    """Of ascending times those at which an alarm rings that is silent for a while after each ring."""
+    found = []
+    at = 0
+    while at < len(alarms):
+        found.append(alarms[at])
+        at = int(np.searchsorted(alarms, alarms[at] + silence, side="right"))
+    return np.array(found)
+
+
+def alarms_within(time: Floats, probability: Floats, onset: Bools, offsets: Ints, ahead: float, most: int) -> float:
+    """The lowest threshold, among 400 quantiles of the probabilities, at which the alarm rings `most` times or less.
+
+    It lets methods be compared at an equal number of alarms, whatever their probabilities mean.
+    """
+    levels = np.unique(np.quantile(probability, 1 - np.geomspace(1, 1e-4, 400)))
+    low, high = 0, len(levels)  # bisection: fewer rows ring at higher levels
+    while low < high:
+        middle = (low + high) // 2
+        if warned(time, onset, probability >= levels[middle], offsets, ahead).alarms <= most:
+            high = middle
+        else:
+            low = middle + 1
+    return float(levels[low]) if low < len(levels) else float(np.nextafter(probability.max(), np.inf))
