@@ -180,7 +180,7 @@ def test_local_days_over_a_change_of_the_clocks() -> None:
     days = [datetime(2024, 3, 28, tzinfo=zone) + timedelta(days=k) for k in range(7)]  # 31 March has 23 hours
     frame = pl.DataFrame({"t": pl.Series(days).dt.convert_time_zone("Europe/Berlin"), "y": np.arange(7.0)})
     s = read_table(frame, Roles(None, "t", ("y",)))
-    assert s.grid == Grid("even", DAY, wall=True)
+    assert s.grid == Grid("even", DAY, wall=True, zone="Europe/Berlin")
     made = write_table(s, np.zeros(1, int), s.grid.ahead(s.time[-1:], 1), {"x": [1.0]})
     assert made["t"].dtype == frame["t"].dtype
     assert made["t"][0] == datetime(2024, 4, 4, tzinfo=zone)
@@ -190,11 +190,39 @@ def test_hours_with_a_zone_stay_in_utc_and_have_a_local_calendar() -> None:
     start = datetime(2024, 3, 30, tzinfo=ZoneInfo("UTC"))
     hours = pl.Series([start + timedelta(hours=k) for k in range(72)]).dt.convert_time_zone("Europe/Berlin")
     s = read_table(pl.DataFrame({"t": hours, "y": np.arange(72.0)}), Roles(None, "t", ("y",)))
-    assert s.grid == Grid("even", 3600.0)
+    assert s.grid == Grid("even", 3600.0, zone="Europe/Berlin")
     assert len(s.time) == 72
     local = s.clock.local(s.time, s.grid) / 3600 % 24
     assert local[:2].tolist() == [1, 2]  # UTC + 1
     assert local[48:50].tolist() == [2, 3]  # UTC + 2 after the change
+
+
+@pytest.mark.parametrize("step", [timedelta(hours=1), timedelta(days=1)])
+def test_the_same_moments_in_another_zone_are_read_in_that_of_the_model(step: timedelta) -> None:
+    start = datetime(2024, 3, 25, tzinfo=ZoneInfo("Europe/Berlin"))
+    moments = [start + k * step for k in range(240)]  # by the wall clock
+    if step < timedelta(days=1):
+        moments = [start.astimezone(ZoneInfo("UTC")) + k * step for k in range(240)]
+    hours = pl.Series([m.astimezone(ZoneInfo("UTC")) for m in moments]).dt.convert_time_zone("Europe/Berlin")
+    berlin = pl.DataFrame({"t": hours, "y": np.arange(240.0)})
+    tokyo = berlin.with_columns(pl.col("t").dt.convert_time_zone("Asia/Tokyo"))
+    s = read_table(berlin, Roles(None, "t", ("y",)))
+    other = read_table(tokyo, s.roles, grid=s.grid, stamps=True)
+    np.testing.assert_array_equal(other.time, s.time)
+    np.testing.assert_array_equal(other.clock.local(other.time, s.grid), s.clock.local(s.time, s.grid))
+    ahead = s.grid.ahead(s.time[-1:], 1)
+    made = [write_table(one, np.zeros(1, int), ahead, {"x": [1.0]})["t"] for one in (s, other)]
+    assert made[1].dtype == tokyo["t"].dtype
+    assert made[0][0] == made[1][0]
+    assert made[0][0] > moments[-1]
+    plain = berlin.with_columns(pl.col("t").dt.replace_time_zone(None))
+    with pytest.raises(
+        DataError, match=r"column 't': .* in the time zone Europe/Berlin, these are without a time zone"
+    ):
+        read_table(plain, s.roles, grid=s.grid, stamps=True)
+    grid = read_table(plain, s.roles).grid
+    with pytest.raises(DataError, match="without a time zone, these are in the time zone Europe/Berlin; convert them"):
+        read_table(berlin, s.roles, grid=grid, stamps=True)
 
 
 @pytest.mark.parametrize(
@@ -418,7 +446,7 @@ def test_forecasts_over_a_change_of_the_clocks(kind: str, first, hour, minute, u
     days = pl.Series([d.replace(tzinfo=zone) for d in old + new]).dt.convert_time_zone("Europe/Berlin")
     frame = pl.DataFrame({"k": ["a"] * 6 + ["b"] * 6, "t": days, "y": np.arange(12.0)})
     s = read_table(frame.to_pandas() if kind == "pandas" else frame, Roles("k", "t", ("y",)))
-    assert s.grid == Grid("even", DAY, wall=True)
+    assert s.grid == Grid("even", DAY, wall=True, zone="Europe/Berlin")
     last = s.time[s.offsets[2] - 1]
     made = write_table(s, np.ones(2, int), s.grid.ahead(last, np.array([1, 2])), {"x": [1.0, 2.0]})
     expected = [utc, (utc + timedelta(days=1)).replace(hour=hour, minute=minute, tzinfo=zone)]

@@ -38,12 +38,14 @@ PERIOD = {
 class Grid:
     """Where rows lie. `step` counts seconds or numbers (even, uneven: the median), months or business days.
 
-    `wall`: spaced evenly by the wall clock of a time zone rather than in UTC (local days have 23 to 25 hours).
+    `zone` is the time zone whose wall clock calendar features are about; with `wall` rows are spaced evenly by that
+    clock as well, rather than in UTC (local days have 23 to 25 hours).
     """
 
     kind: Literal["even", "month", "month_end", "business", "uneven"]
     step: float
     wall: bool = False
+    zone: str | None = None
 
     def ticks(self, time: Floats) -> Ints:
         """Which grid point each time [N] is, counted from an arbitrary one; undefined for an uneven clock."""
@@ -74,8 +76,9 @@ class Grid:
 class Clock:
     """What the time column was, so that forecasts are written in the same type.
 
-    `kind` is "row" where the table has no time column, `dtype` is the column's narwhals type. With a time zone
-    the numbers are UTC seconds, or seconds of the wall clock where `Grid.wall` says so.
+    `kind` is "row" where the table has no time column, `dtype` is the column's narwhals type, which may have another
+    time zone than `zone`, that of the model. With a time zone the numbers are UTC seconds, or seconds of the wall
+    clock where `Grid.wall` says so.
     """
 
     kind: Literal["row", "number", "timestamp", "text"]
@@ -105,7 +108,7 @@ def infer_grid(time: Floats, offsets: Ints, *, stamps: bool) -> Grid:
     """The coarsest grid that holds every row: time [N] ascends within each series of offsets [B + 1].
 
     >>> infer_grid(np.array([0.0, 7.0, 14.0, 28.0]), np.array([0, 4]), stamps=False)
-    Grid(kind='even', step=7.0, wall=False)
+    Grid(kind='even', step=7.0, wall=False, zone=None)
     """
     gaps = _gaps(time, offsets)
     if not len(gaps):

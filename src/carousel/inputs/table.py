@@ -152,7 +152,8 @@ def read_table(
     """All series of a pandas, polars or Arrow table.
 
     `valid` brings more rows; `future` too, of which only id, time and the known columns are read. `grid` is the one
-    a model was trained on, `stamps` whether its times were timestamps; without them, they are inferred. Raises
+    a model was trained on, with its time zone, `stamps` whether its times were timestamps; without them, they are
+    inferred. Times in another zone are read in that of the grid. Raises
     DataError, which names source, row, column and remedy, for: no table, no rows, missing column, text in a numeric
     column, unreadable or missing time, infinite values, the same time twice in a series, an all-missing target, a
     static column that changes within a series, times off the grid, times that are no longer timestamps. Warns of
@@ -181,7 +182,7 @@ def read_table(
     offsets = np.searchsorted(series, np.arange(len(ids) + 1)).astype(np.int64)
     _refuse_duplicates(series, time, row, own, roles, ids, clock, source)
     trained = grid is not None
-    grid, settled = _settle_grid(grid, time, offsets, clock)
+    grid, clock, settled = _settle_grid(grid, time, offsets, clock, f"{source}, column {roles.time!r}")
     if roles.time and not trained:
         if clock.kind == "number":
             remark_dates_as_numbers(time, roles.time, source)
@@ -252,7 +253,7 @@ def _write_time(name: str, time: Floats, series: Series) -> nw.Series[Any]:
         stamps = np.rint(utc_of_wall(time, clock.zone) * 1e6).astype(np.int64).astype("datetime64[us]")
     plain = nw.new_series(name, stamps, nw.Datetime("us"), backend=backend)
     if clock.zone:
-        plain = plain.dt.replace_time_zone("UTC").dt.convert_time_zone(clock.zone)
+        plain = plain.dt.replace_time_zone("UTC").dt.convert_time_zone(clock.dtype.time_zone)
     return plain.cast(clock.dtype)
 
 
@@ -304,8 +305,10 @@ def _refuse_duplicates(
         )
 
 
-def _settle_grid(grid: Grid | None, time: Floats, offsets: Ints, clock: Clock) -> tuple[Grid, Floats]:
-    """The grid and the times as it counts them."""
+def _settle_grid(
+    grid: Grid | None, time: Floats, offsets: Ints, clock: Clock, where: str
+) -> tuple[Grid, Clock, Floats]:
+    """The grid, the clock in the grid's own time zone, and the times as it counts them."""
     if grid is None:
         grid = infer_grid(time, offsets, stamps=clock.stamps)
         if grid.kind == "uneven" and clock.zone:
@@ -313,11 +316,16 @@ def _settle_grid(grid: Grid | None, time: Floats, offsets: Ints, clock: Clock) -
             wall = infer_grid(local, offsets, stamps=True)
             if wall.kind != "uneven":
                 grid = replace(wall, wall=True)
-    if grid.wall:
-        if clock.zone is None:
-            raise DataError("the model was trained on times with a time zone, these have none; add the zone.")
-        time = time + utc_offset(time, clock.zone)
-    return grid, time
+        grid = replace(grid, zone=clock.zone)
+    if (grid.zone is None) != (clock.zone is None):
+        was, now = (f"in the time zone {z}" if z else "without a time zone" for z in (grid.zone, clock.zone))
+        raise DataError(
+            f"{where}: the model was trained on times {was}, these are {now}; convert them to what they were."
+        )
+    clock = replace(clock, zone=grid.zone)
+    if grid.wall and grid.zone:
+        time = time + utc_offset(time, grid.zone)
+    return grid, clock, time
 
 
 def _read(table: columns.Frame, names: tuple[str, ...], found: dict[str, tuple[str, ...]], source: str) -> Floats:
