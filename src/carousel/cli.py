@@ -82,7 +82,7 @@ def _call(arguments: Sequence[str]) -> int:
     """Without `app()`, which would swallow interrupts and broken pipes before they are seen here."""
     import typer.main
 
-    from carousel import commands
+    from carousel import commands, fitting
 
     command = typer.main.get_command(commands.app)
     try:
@@ -92,7 +92,8 @@ def _call(arguments: Sequence[str]) -> int:
     except typer.Exit as done:
         return int(done.exit_code)
     except commands.UsageError as error:
-        return _say(f"{error.format_message().rstrip('.')}; see carousel --help.", 2)
+        message = fitting.refusal(error) or f"{error.format_message().rstrip('.')}; see carousel --help"
+        return _say(f"{message}.", 2)
     return 0
 
 

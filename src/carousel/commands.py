@@ -3,37 +3,41 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from time import monotonic
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from carousel.errors import CarouselError, DataError
+from carousel import fitting
+from carousel.errors import CarouselError
 from carousel.export import FORMATS
+from carousel.options import (
+    Data,
+    Debug,
+    Json,
+    Model,
+    Names,
+    load,
+    names,
+    naming,
+    noting,
+    read,
+    require_place,
+    write_json,
+)
 
-if TYPE_CHECKING:
-    import polars
-
-    from carousel.estimators import Forecaster
-
-__all__ = ["TASKS", "UsageError", "app"]
+__all__ = ["UsageError", "app"]
 
 UsageError: Any = typer.BadParameter.__mro__[1]  # typer names it nowhere
 
-TASKS = ("forecast",)
 SUITES = {
     "layer": ("inference", "training"),
     "ragged": ("compare",),
     "variants": ("compare",),
     "peak": ("compare", "long_sequence"),
 }
-_LATER = ("classify", "tag", "detect", "translate", "generate")
 
 app = typer.Typer(
     name="carousel",
@@ -41,14 +45,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Names = list[str] | None
-Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON, for machines.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.", expose_value=False)]
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A model file that `carousel fit` wrote.")]
-Data = Annotated[
-    Path, typer.Argument(metavar="DATA", help="A CSV, TSV, Parquet or JSONL file, one row per observation.")
-]
 
 
 def _version(wanted: bool) -> None:
@@ -73,104 +69,7 @@ def carousel_(
     """
 
 
-@app.command()
-def fit(
-    task: Annotated[str, typer.Argument(metavar="TASK", help=f"What to learn: {', '.join(TASKS)}.")],
-    data: Data,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The model file to write, *.safetensors.")],
-    horizon: Annotated[int, typer.Option(metavar="STEPS", help="How many steps ahead to forecast.")],
-    id: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Column that says which series; without it there is one.")
-    ] = None,
-    time: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Column that says when; without it the only timestamp column.")
-    ] = None,
-    target: Annotated[
-        Names, typer.Option(metavar="COLUMNS", help="Column to forecast; repeat it or separate by commas.")
-    ] = None,
-    features: Annotated[
-        Names, typer.Option(metavar="COLUMNS", help="Columns known up to now; without it all that have no role.")
-    ] = None,
-    static: Annotated[Names, typer.Option(metavar="COLUMNS", help="Columns that are constant in a series.")] = None,
-    known: Annotated[Names, typer.Option(metavar="COLUMNS", help="Columns known ahead, as holidays are.")] = None,
-    valid: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Rows to validate on, instead of the last of DATA.")
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Leave out rows after this time, to evaluate on them.")
-    ] = None,
-    season: Annotated[int | None, typer.Option(metavar="ROWS", help="Rows of a season; without it inferred.")] = None,
-    context: Annotated[
-        int | None, typer.Option(metavar="ROWS", help="Rows that the model sees; without it from season and horizon.")
-    ] = None,
-    seeds: Annotated[int, typer.Option(metavar="N", help="Members of the ensemble.")] = 1,
-    set_: Annotated[
-        Names,
-        typer.Option("--set", metavar="NAME=VALUE", help="A choice of training, as hidden_size=128; may be repeated."),
-    ] = None,
-    skip_short: Annotated[bool, typer.Option("--skip-short", help="Leave out series that are too short.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint of an interrupted fit.")] = False,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Train a model on a table and write it to a file.
-
-    An interrupt (Ctrl-C, SIGTERM) leaves a checkpoint beside the model file, which --resume takes up.
-
-    \b
-    Example:
-      carousel fit forecast sales.csv --id store --time day --target sold --known holiday \\
-          --horizon 28 --out m.safetensors
-    """
-    _require_task(task)
-    _require_place(out, (".safetensors",))
-    from carousel import evaluate, progress
-    from carousel.estimators import Forecaster
-    from carousel.train import TrainConfig
-
-    config = TrainConfig().with_settings(set_ or [])
-    frame = _read(data)
-    columns = frame.columns
-    forecaster = Forecaster(
-        horizon,
-        id=id,
-        time=time,
-        target=_names(target, columns),
-        features=_names(features, columns),
-        static=_names(static, columns) or (),
-        known=_names(known, columns) or (),
-        season=season,
-        context=context,
-        seeds=seeds,
-        config=config,
-    )
-    if until is not None:
-        if time is None:
-            raise CarouselError("--until needs --time, the column that it is about.")
-        frame = evaluate.rows_until(frame, time, until, source=str(data))
-    started = monotonic()
-    checkpoint = out.with_name(out.name + ".checkpoint")
-    with _warnings(), _named(valid=valid), progress.training() as show:
-        forecaster.fit(
-            frame,
-            valid=None if valid is None else _read(valid),
-            checkpoint=checkpoint,
-            resume=resume,
-            skip_short=skip_short,
-            progress=show,
-            source=str(data),
-        )
-    forecaster.save(out)
-    checkpoint.unlink(missing_ok=True)
-    found = forecaster.provenance_
-    if as_json:
-        _write_json({"model": str(out), "provenance": found})
-        return
-    later = data if until is not None else "LATER"  # rows that the model has not seen
-    typer.echo(
-        f"{out}: {found['series']:,} series, {found['rows']:,} rows, fitted in {monotonic() - started:.0f} s.\n"
-        f"Next: carousel predict {out} {data}{' --future FILE' if known else ''}, carousel evaluate {out} {later}"
-    )
+app.add_typer(fitting.app, name="fit")
 
 
 @app.command()
@@ -203,13 +102,17 @@ def evaluate(
       carousel evaluate m.safetensors sales.csv --since 2024-01-01
     """
     if out is not None:
-        _require_place(out, (".md", ".json"))
+        require_place(out, (".md", ".json"))
     from carousel import atomic, progress
     from carousel import evaluate as evaluation
 
-    forecaster = _load(model)
-    frame = _read(data)
-    with _warnings(), progress.counting("forecasting") as show:
+    forecaster = load(model)
+    if forecaster.config_.task != "forecast":
+        raise CarouselError(
+            f"{model}: models of the task {forecaster.config_.task} are not evaluated by this verb yet."
+        )
+    frame = read(data)
+    with noting(), progress.counting("forecasting") as show:
         found = evaluation.evaluate(
             forecaster,
             frame,
@@ -224,7 +127,7 @@ def evaluate(
         text = found.markdown() if out.suffix == ".md" else json.dumps(found.to_dict(), indent=1, allow_nan=False)
         atomic.write_bytes(out, (text + "\n").encode())
     if as_json:
-        _write_json(found.to_dict())
+        write_json(found.to_dict())
         return
     found.show()
 
@@ -243,7 +146,7 @@ def predict(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Forecast the steps after the last row of each series.
+    """Forecasts after the last row of each series, a label for each sequence, or a label or warning for each row.
 
     \b
     Example:
@@ -253,15 +156,19 @@ def predict(
     from carousel.inputs.files import table_bytes
 
     if out is not None:
-        _require_place(out, (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson"))
-    forecaster = _load(model)
-    frame = _read(data)
-    with _warnings(), _named(future=future):
-        found = forecaster.predict(frame, None if future is None else _read(future), source=str(data))
+        require_place(out, (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson"))
+    estimator = load(model)
+    frame = read(data)
+    task = estimator.config_.task
+    if future is not None and task != "forecast":
+        raise CarouselError(f"--future is for forecasts, and {model} is for the task {task}; leave it out.")
+    more = {"future": read(future)} if future is not None else {}
+    with noting(), naming(future=future):
+        found = estimator.predict(frame, source=str(data), **more)
     if out is not None:
         atomic.write_bytes(out, table_bytes(found, out.suffix))
         if as_json:
-            _write_json({"out": str(out), "rows": len(found), "columns": found.columns})
+            write_json({"out": str(out), "rows": len(found), "columns": found.columns})
         return
     sys.stdout.write(table_bytes(found, ".jsonl" if as_json else ".csv").decode())
     sys.stdout.flush()
@@ -290,10 +197,10 @@ def export(
     """
     from carousel import export as formats
 
-    with _warnings():
+    with noting():
         found = formats.write(model, to, out, int8=int8, calibrate=calibrate)
     if as_json:
-        _write_json(found)
+        write_json(found)
         return
     for line in (f"wrote {', '.join(found['out'])}", *found["notes"]):
         typer.echo(line)
@@ -315,10 +222,10 @@ def demo(
     """
     from carousel import demo as story
 
-    with _warnings():
+    with noting():
         found = story.run(out, say=None if as_json else typer.echo)
     if as_json:
-        _write_json(found)
+        write_json(found)
 
 
 @app.command()
@@ -350,7 +257,7 @@ def bench(
     if compiled and what != "variants":
         raise CarouselError(f"--compiled is about variants, not about {what}; leave it out.")
     if out is not None:
-        _require_place(out, (".md", ".json"))
+        require_place(out, (".md", ".json"))
     from importlib import import_module
 
     import torch
@@ -388,84 +295,17 @@ def doctor(as_json: Json = False, debug: Debug = False) -> None:
 
     found = surgery.examine()
     if as_json:
-        _write_json(found)
+        write_json(found)
     else:
         typer.echo(surgery.render(found))
     if found["problems"]:
         raise typer.Exit(1)
 
 
-def _names(given: Names, columns: Sequence[str] = ()) -> tuple[str, ...] | None:
-    """Names that were repeated or separated by commas; one that is a column as it stands is taken so.
-
-    >>> _names(["sold, net", "a, b"], ["sold, net", "a", " b"])
-    ('sold, net', 'a', ' b')
-    """
-    if given is None:
-        return None
-    parts = [name for text in given for name in ([text] if text in columns else text.split(","))]
-    return tuple(name if name in columns else name.strip() for name in parts if name in columns or name.strip())
-
-
 def _sizes(option: str, given: Names, usual: Sequence[int]) -> tuple[int, ...]:
-    texts = _names(given)
+    texts = names(given)
     if texts is None:
         return tuple(usual)
     if not all(text.isdecimal() and int(text) for text in texts):
         raise CarouselError(f"{option} must be whole numbers of at least 1, got {', '.join(texts)!r}.")
     return tuple(int(text) for text in texts)
-
-
-def _require_task(task: str) -> None:
-    if task not in TASKS:
-        known = "comes in a later version" if task in _LATER else "is no task"
-        raise CarouselError(f"{task!r} {known}; this version fits: {', '.join(TASKS)}.")
-
-
-def _require_place(path: Path, suffixes: tuple[str, ...]) -> None:
-    """Before the work, not after it: a suffix that says how to write, in a folder that is there."""
-    if path.suffix not in suffixes:
-        raise CarouselError(f"{path}: the suffix must be {' or '.join(suffixes)}; name the output so.")
-    if not path.parent.is_dir():
-        raise CarouselError(f"{path}: there is no folder {path.parent}; make it first.")
-
-
-def _read(path: Path) -> polars.DataFrame:
-    from carousel.inputs.files import read_file
-
-    return read_file(path)
-
-
-def _load(path: Path) -> Forecaster:
-    from carousel.estimators import Forecaster
-
-    return Forecaster.load(path)
-
-
-@contextmanager
-def _warnings() -> Iterator[None]:
-    """Warnings as one sentence each on standard error, without the line of code."""
-
-    def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        print(f"carousel: note: {message}", file=sys.stderr)  # noqa: T201
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("default")
-        warnings.showwarning = show
-        yield
-
-
-@contextmanager
-def _named(**files: Path | None) -> Iterator[None]:
-    """Errors about a table that a role names (`future`, `valid`) name its file."""
-    try:
-        yield
-    except DataError as error:
-        role, path = next(((r, p) for r, p in files.items() if p and re.match(rf"{r}[:,]", str(error))), ("", None))
-        if path is None:
-            raise
-        raise DataError(f"{path}{str(error)[len(role) :]}") from error
-
-
-def _write_json(found: Any) -> None:
-    typer.echo(json.dumps(found, indent=1, allow_nan=False))

@@ -1,0 +1,314 @@
+"""The verb `fit`: one subcommand per task, each with the options that apply to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from time import monotonic
+from typing import Annotated, Any
+
+import typer
+
+from carousel.errors import CarouselError
+from carousel.options import Data, Debug, Json, Names, names, naming, noting, read, require_place, write_json
+
+__all__ = ["app", "refusal"]
+
+app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+
+Out = Annotated[Path, typer.Option(metavar="FILE", help="The model file to write, *.safetensors.")]
+Id = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="Column that says which series; without it there is one.")
+]
+Time = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="Column that says when; without it the only timestamp column.")
+]
+Features = Annotated[
+    Names, typer.Option(metavar="COLUMNS", help="Columns known up to now; without it all that have no role.")
+]
+Static = Annotated[Names, typer.Option(metavar="COLUMNS", help="Columns that are constant in a series.")]
+Categorical = Annotated[
+    Names, typer.Option(metavar="COLUMNS", help="Number columns that are categories, as codes are.")
+]
+Long = Annotated[
+    Names, typer.Option(metavar="VARIABLE,VALUE", help="DATA are events: the columns of the variable and its value.")
+]
+Kind = Annotated[str, typer.Option(metavar="KIND", help="label, or regression where the target is a number.")]
+ClassWeight = Annotated[
+    str | None, typer.Option(metavar="HOW", help="balanced: classes count alike, however rare they are.")
+]
+Seeds = Annotated[int, typer.Option(metavar="N", help="Members of the ensemble.")]
+Set = Annotated[
+    Names,
+    typer.Option("--set", metavar="NAME=VALUE", help="A choice of training, as hidden_size=128; may be repeated."),
+]
+Until = Annotated[str | None, typer.Option(metavar="TIME", help="Leave out rows after this time, to evaluate on them.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint of an interrupted fit.")]
+
+
+@app.callback()
+def fit_() -> None:
+    """Train a model on a table and write it to a file.
+
+    An interrupt (Ctrl-C, SIGTERM) leaves a checkpoint beside the model file, which --resume takes up. What each task
+    takes: carousel fit TASK --help. Results as JSON: --json; tracebacks: --debug.
+
+    \b
+    Example:
+      carousel fit forecast sales.csv --id store --time day --target sold --horizon 28 --out m.safetensors
+    """
+
+
+@app.command()
+def forecast(
+    data: Data,
+    out: Out,
+    horizon: Annotated[int, typer.Option(metavar="STEPS", help="How many steps ahead to forecast.")],
+    id: Id = None,
+    time: Time = None,
+    target: Annotated[
+        Names, typer.Option(metavar="COLUMNS", help="Column to forecast; repeat it or separate by commas.")
+    ] = None,
+    features: Features = None,
+    static: Static = None,
+    known: Annotated[Names, typer.Option(metavar="COLUMNS", help="Columns known ahead, as holidays are.")] = None,
+    valid: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Rows to validate on, instead of the last of DATA.")
+    ] = None,
+    until: Until = None,
+    season: Annotated[int | None, typer.Option(metavar="ROWS", help="Rows of a season; without it inferred.")] = None,
+    context: Annotated[
+        int | None, typer.Option(metavar="ROWS", help="Rows that the model sees; without it from season and horizon.")
+    ] = None,
+    seeds: Seeds = 1,
+    set_: Set = None,
+    skip_short: Annotated[bool, typer.Option("--skip-short", help="Leave out series that are too short.")] = False,
+    resume: Resume = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Learn to forecast the next steps of each series.
+
+    \b
+    Example:
+      carousel fit forecast sales.csv --id store --time day --target sold --known holiday \\
+          --horizon 28 --out m.safetensors
+    """
+    require_place(out, (".safetensors",))
+    from carousel.estimators import Forecaster
+    from carousel.train import TrainConfig
+
+    config = TrainConfig().with_settings(set_ or [])
+    frame = read(data)
+    columns = frame.columns
+    model = Forecaster(
+        horizon,
+        id=id,
+        time=time,
+        target=names(target, columns),
+        features=names(features, columns),
+        static=names(static, columns) or (),
+        known=names(known, columns) or (),
+        season=season,
+        context=context,
+        seeds=seeds,
+        config=config,
+    )
+    frame = _until(frame, time, until, data)
+    more = {"skip_short": skip_short, "valid": None if valid is None else read(valid)}
+    seconds = _run(model, frame, out, resume, data, more, valid=valid)
+    _tell(model, out, data, seconds, as_json, until, " --future FILE" if known else "")
+
+
+@app.command()
+def classify(
+    data: Data,
+    out: Out,
+    target: Annotated[str, typer.Option(metavar="COLUMN", help="Column of the label, one for each sequence.")],
+    id: Annotated[str, typer.Option(metavar="COLUMN", help="Column that says which sequence a row belongs to.")],
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A table of the labels, one row per id, where DATA have no such column."),
+    ] = None,
+    time: Time = None,
+    features: Features = None,
+    static: Static = None,
+    categorical: Categorical = None,
+    long: Long = None,
+    kind: Kind = "label",
+    pooling: Annotated[str, typer.Option(metavar="HOW", help="last, mean, max or attention.")] = "mean",
+    class_weight: ClassWeight = None,
+    valid: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Sequences to validate on, instead of some of DATA.")
+    ] = None,
+    seeds: Seeds = 1,
+    set_: Set = None,
+    resume: Resume = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Learn one label, or one number, for each sequence.
+
+    \b
+    Example:
+      carousel fit classify vitals.csv --id patient --time at --target survived --static age --out m.safetensors
+    """
+    require_place(out, (".safetensors",))
+    from carousel.estimators import Classifier
+
+    frame = read(data)
+    model = Classifier(
+        target,
+        id=id,
+        time=time,
+        **_sequence_columns(frame, features, static, categorical, long),
+        kind=kind,  # type: ignore[arg-type]
+        pooling=pooling,  # type: ignore[arg-type]
+        class_weight=class_weight,  # type: ignore[arg-type]
+        seeds=seeds,
+        config=Classifier.defaults.with_settings(set_ or []),
+    )
+    more = {name: None if path is None else read(path) for name, path in (("labels", labels), ("valid", valid))}
+    seconds = _run(model, frame, out, resume, data, more, valid=valid, labels=labels)
+    _tell(model, out, data, seconds, as_json)
+
+
+@app.command()
+def tag(
+    data: Data,
+    out: Out,
+    target: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of the label of each row.")] = None,
+    event: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Warn of this: a column that is 1 while an event lasts, else 0."),
+    ] = None,
+    ahead: Annotated[
+        str | None,
+        typer.Option(metavar="SPAN", help="How long before an event to warn, as 6h, 30min, 2d, or a number."),
+    ] = None,
+    id: Id = None,
+    time: Time = None,
+    features: Features = None,
+    static: Static = None,
+    categorical: Categorical = None,
+    long: Long = None,
+    kind: Kind = "label",
+    cost: Annotated[
+        float | None, typer.Option(metavar="COST", help="Of a row not warned of, in false alarms: sets the threshold.")
+    ] = None,
+    precision: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Of alarms that shall be right: sets the threshold.")
+    ] = None,
+    class_weight: ClassWeight = None,
+    valid: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Sequences to validate on, instead of a part of DATA.")
+    ] = None,
+    until: Until = None,
+    seeds: Seeds = 1,
+    set_: Set = None,
+    resume: Resume = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Learn a label or a number for each row, or to warn of an event ahead.
+
+    \b
+    Example:
+      carousel fit tag vitals.csv --id patient --time at --event septic --ahead 6h --cost 10 --out m.safetensors
+    """
+    require_place(out, (".safetensors",))
+    from carousel.estimators import Tagger
+
+    frame = read(data)
+    model = Tagger(
+        target,
+        event=event,
+        ahead=_number(ahead),
+        id=id,
+        time=time,
+        **_sequence_columns(frame, features, static, categorical, long),
+        kind=kind,  # type: ignore[arg-type]
+        cost=cost,
+        precision=precision,
+        class_weight=class_weight,  # type: ignore[arg-type]
+        seeds=seeds,
+        config=Tagger.defaults.with_settings(set_ or []),
+    )
+    if target is None and event is None:
+        raise CarouselError("what to learn is not said; name --target, or --event with --ahead.")
+    frame = _until(frame, time, until, data)
+    seconds = _run(model, frame, out, resume, data, {"valid": None if valid is None else read(valid)}, valid=valid)
+    _tell(model, out, data, seconds, as_json, until)
+
+
+def refusal(error: Any) -> str | None:
+    """Of an option that a task of `fit` does not know: which tasks do; None for other usage errors."""
+    option, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
+    group = getattr(getattr(context, "parent", None), "command", None)
+    if option is None or context is None or getattr(group, "name", None) != "fit":
+        return None
+    takes = [
+        task
+        for task, command in group.commands.items()
+        if any(option in parameter.opts for parameter in command.params)
+    ]
+    if not takes:
+        return None
+    return f"{option} does not apply to fit {error.ctx.command.name}, only to {', '.join(takes)}; leave it out"
+
+
+def _sequence_columns(frame: Any, features: Names, static: Names, categorical: Names, long: Names) -> dict[str, Any]:
+    columns = frame.columns
+    return {
+        "features": names(features, columns),
+        "static": names(static, columns) or (),
+        "categorical": names(categorical, columns) or (),
+        "long": names(long, columns),
+    }
+
+
+def _number(span: str | None) -> str | float | None:
+    """A span that is a plain number counts in the clock's units."""
+    try:
+        return None if span is None else float(span)
+    except ValueError:
+        return span
+
+
+def _until(frame: Any, time: str | None, until: str | None, data: Path) -> Any:
+    if until is None:
+        return frame
+    if time is None:
+        raise CarouselError("--until needs --time, the column that it is about.")
+    from carousel import evaluate
+
+    return evaluate.rows_until(frame, time, until, source=str(data))
+
+
+def _run(
+    model: Any, frame: Any, out: Path, resume: bool, data: Path, more: dict[str, Any], **files: Path | None
+) -> float:
+    """Fit and save; the seconds that it took."""
+    from carousel import progress
+
+    started = monotonic()
+    checkpoint = out.with_name(out.name + ".checkpoint")
+    with noting(), naming(**files), progress.training() as show:
+        model.fit(frame, checkpoint=checkpoint, resume=resume, progress=show, source=str(data), **more)
+    model.save(out)
+    checkpoint.unlink(missing_ok=True)
+    return monotonic() - started
+
+
+def _tell(
+    model: Any, out: Path, data: Path, seconds: float, as_json: bool, until: str | None = None, future: str = ""
+) -> None:
+    found = model.provenance_
+    if as_json:
+        write_json({"model": str(out), "provenance": found})
+        return
+    count = f"{found['series']:,} series" if "series" in found else f"{found['sequences']:,} sequences"
+    later = data if until is not None else "LATER" if "series" in found else "OTHERS"  # what the model has not seen
+    typer.echo(
+        f"{out}: {count}, {found['rows']:,} rows, fitted in {seconds:.0f} s.\n"
+        f"Next: carousel predict {out} {data}{future}, carousel evaluate {out} {later}"
+    )
