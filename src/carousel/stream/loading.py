@@ -1,0 +1,145 @@
+"""From a model file to the core's program: the same weights, the same scalers, no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carousel import _core, modelfile
+from carousel.cell import CellSpec
+from carousel.config import ModelConfig, StackConfig
+from carousel.errors import CarouselError, NotSupported
+from carousel.heads.classify import class_values
+from carousel.inputs.sequence import BOUND, SequenceInput
+
+__all__ = ["STORAGE", "Model", "add_stack", "answers", "load", "program"]
+
+Weights = dict[str, NDArray[np.float32]]
+
+STORAGE = {"float32": 0, "bf16": 1, "int8": 2}
+_POOLING = {"last": 1, "mean": 2, "max": 3, "attention": 4}
+_READ_OUT = {"label": 0, "regression": 1, "event": 2}
+
+
+class Model(NamedTuple):
+    """A model file, read and found fit for streams."""
+
+    name: str
+    config: ModelConfig
+    weights: Weights
+    storage: str
+    fingerprint: bytes  # of the config and the weights, 16 bytes
+
+
+def load(path: str | os.PathLike[str], storage: str) -> Model:
+    """Raises ModelFileError where the file is refused, NotSupported for a model without a streaming form."""
+    if storage not in STORAGE:
+        raise CarouselError(f"weights must be one of {', '.join(STORAGE)}, got {storage!r}.")
+    weights, document = modelfile.read(path)
+    config, name = ModelConfig.from_json(document["model"]), os.fspath(path)
+    reason = _no_streaming_form(config)
+    if reason:
+        raise NotSupported(f"{name}: {reason}; use `carousel predict`.")
+    mark = hashlib.sha256(json.dumps(document["model"], sort_keys=True).encode())
+    for key in sorted(weights):
+        mark.update(weights[key].data)
+    return Model(name, config, weights, storage, mark.digest()[:16])
+
+
+def _no_streaming_form(config: ModelConfig) -> str:
+    if config.task not in ("forecast", "classify", "tag"):
+        return f"a model that can {config.task} has no streaming form"
+    if config.stack.bidirectional:
+        return "a bidirectional stack reads its sequence from both ends, so it has no streaming form"
+    return ""
+
+
+def add_stack(
+    add_layer: Any, config: StackConfig, weights: Weights, prefix: str, input_size: int, storage: str
+) -> None:
+    """Hand every layer of one member to `add_layer(input, hidden, output, ..., weights, storage)`."""
+    cell: CellSpec = config.cell
+    for layer in range(config.num_layers):
+        own = [
+            np.ascontiguousarray(weights[f"{prefix}stack.{name}_l{layer}"])
+            for name in cell.shapes(input_size, config.hidden_size)
+        ]
+        add_layer(
+            input_size,
+            config.hidden_size,
+            cell.output_size(config.hidden_size),
+            cell.bias,
+            cell.peephole,
+            cell.coupled,
+            cell.layer_norm,
+            cell.decay,
+            cell.proj_size > 0,
+            cell.cell_clip,
+            cell.zoneout_c,
+            cell.zoneout_h,
+            own,
+            STORAGE[storage],
+        )
+        input_size = cell.output_size(config.hidden_size)
+
+
+def program(model: Model, *, rows: bool) -> Any:
+    """The core's program of a model of sequences; `rows`: many streams will be stepped together."""
+    config, weights = model.config, model.weights
+    seen: SequenceInput = config.input
+    members = [f"{k}." for k in range(config.seeds)]
+    made = _core.Program(
+        unit=seen.unit,
+        bound=BOUND,
+        uneven=seen.uneven,
+        calendar=2 * len(seen.calendar),
+        members=len(members),
+        rows=rows,
+    )
+    for fixed, columns in ((False, seen.numbers), (True, seen.static_numbers)):
+        for c in columns:
+            made.add_number(fixed, c.mean, c.scale, c.squash, c.gaps)
+    for k in range(len(seen.embedded)):
+        tables = np.stack([weights[f"{m}input.embed.{k}.weight"] for m in members])
+        made.add_embedding(k >= len(seen.categories), tables)
+    for k, member in enumerate(members):
+        add_stack(_of_member(made, k), config.stack, weights, member, seen.step_size, model.storage)
+        own = {name: weights.get(f"{member}head.{name}") for name in _HEAD}
+        made.set_head(k, *own.values())
+        if seen.static_size:
+            made.set_initial(k, weights[f"{member}static.weight"], weights[f"{member}static.bias"])
+    head = config.head
+    made.set_read_out(
+        _POOLING[head.pooling] if config.task == "classify" else 0,
+        _READ_OUT[head.kind],
+        head.temperature,
+        head.mean,
+        head.scale,
+        list(head.errors) if head.kind == "regression" else [],
+        getattr(head, "threshold", 0.5),
+    )
+    made.finish()
+    return made
+
+
+_HEAD = ("hidden.weight", "hidden.bias", "out.weight", "out.bias", "attention.weight")
+
+
+def _of_member(made: Any, member: int) -> Any:
+    return lambda *layer: made.add_layer(member, *layer)
+
+
+def answers(config: ModelConfig) -> tuple[tuple[str, ...], tuple[Any, ...] | None]:
+    """The names of what a row gives, as `predict` names its columns, and the classes of a head that has some."""
+    head = config.head
+    if head.kind == "event":
+        return ("probability", "alarm"), None
+    if head.kind == "regression":
+        return ("prediction", *(f"q{q:g}" for q in head.quantiles)), None
+    names = ("prediction", *(f"p_{name}" for name in head.classes))
+    return names, tuple(class_values(head.classes, head.type).tolist())

@@ -1,0 +1,69 @@
+"""A time as the model counts it, from what a row holds: the same readings as those of a table."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, date, datetime
+from typing import Any
+
+import numpy as np
+
+from carousel.errors import DataError
+from carousel.inputs.clock import utc_offset
+
+__all__ = ["read_time"]
+
+_MONTH = re.compile(r"\d{4}-\d{2}")
+
+
+def read_time(value: Any, stamps: bool, where: str) -> tuple[float, float]:
+    """The time in the model's numbers, and by the wall clock (of its zone, where it has one).
+
+    Timestamps are datetime, date, numpy.datetime64 or ISO 8601 text. Raises DataError for a time that is missing, of
+    the other kind than in training, unreadable or not finite.
+
+    >>> read_time("1970-01-02", True, "row 1"), read_time(5, False, "row 1")
+    ((86400.0, 86400.0), (5.0, 5.0))
+    """
+    if value is None or value != value:
+        raise DataError(f"{where}: the time is missing; give it with every row.")
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if number and stamps:
+        raise DataError(f"{where}: the time held timestamps in training and {value!r} is a number; give a timestamp.")
+    if number:
+        if not math.isfinite(value):
+            raise DataError(f"{where}: the time {value} is not finite; correct it.")
+        return float(value), float(value)
+    found = _stamp(value, where)
+    if not stamps:
+        raise DataError(f"{where}: the time held numbers in training and {value!r} is a timestamp; give a number.")
+    return found
+
+
+def _stamp(value: Any, where: str) -> tuple[float, float]:
+    if isinstance(value, str):
+        text = value.strip()
+        try:
+            stamp = datetime.fromisoformat(f"{text}-01" if _MONTH.fullmatch(text) else text)
+        except ValueError:
+            raise DataError(
+                f"{where}: {value!r} is not a time; write it as 2024-03-01 or 2024-03-01 12:00:00."
+            ) from None
+        seconds = (stamp if stamp.tzinfo else stamp.replace(tzinfo=UTC)).timestamp()
+        return seconds, seconds  # as a column of text, which has no zone of its own
+    if isinstance(value, np.datetime64):
+        seconds = float(value.astype("datetime64[us]").astype(np.int64)) / 1e6
+        return seconds, seconds
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            seconds = value.replace(tzinfo=UTC).timestamp()
+            return seconds, seconds
+        seconds, zone = value.timestamp(), getattr(value.tzinfo, "key", None)
+        if zone:
+            return seconds, seconds + float(utc_offset(np.array([seconds]), zone)[0])
+        return seconds, value.replace(tzinfo=UTC).timestamp()
+    if isinstance(value, date):
+        seconds = datetime(value.year, value.month, value.day, tzinfo=UTC).timestamp()
+        return seconds, seconds
+    raise DataError(f"{where}: {value!r} of type {type(value).__name__} is no time; give a timestamp or a number.")
