@@ -240,6 +240,6 @@ def batches_by_tokens(lengths: Ints, tokens: int, rng: np.random.Generator | Non
             cuts.append(k)
             total = 0
         total += length
-    parts = [order[a:b] for a, b in zip(cuts, [*cuts[1:], len(order)], strict=True)]
+    parts = [order[a:b] for a, b in zip(cuts, [*cuts[1:], len(order)], strict=True) if b > a]
     for k in range(len(parts)) if rng is None else rng.permutation(len(parts)):
         yield parts[k]

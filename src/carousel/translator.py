@@ -1,0 +1,356 @@
+"""`Translator`: from one text to another: translation, and replies to what was said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import narwhals as nw
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from carousel.config import ModelConfig, StackConfig, to_json
+from carousel.errors import CarouselError, DataError
+from carousel.estimator import Estimator, versions
+from carousel.heads.search import Beam, Found, Sampling, beam_search, sample
+from carousel.heads.translate import TranslateHead
+from carousel.heads.translate_net import TranslateDecoder
+from carousel.inputs import columns
+from carousel.inputs.text import BEGIN, END, PairInput, Vocabulary, batches_by_tokens, fit_vocabulary
+from carousel.textmetrics import bleu
+from carousel.train import Progress, TrainConfig
+from carousel.translation import Pairs, framed, train_translator
+
+__all__ = ["Translator"]
+
+Ints = NDArray[np.int64]
+
+ROWS = 1500  # tokens of sources that are searched at once
+BEAM = Beam()
+
+
+class Translator(Estimator):
+    """One text from another, by a bidirectional LSTM, attention, and an LSTM decoder.
+
+    `source`, `target` the columns of a table of pairs; `vocabulary` the number of tokens of kind `tokens` (see
+    `inputs.text.fit_vocabulary`), one for both sides unless `shared` is False; `lowercase` both sides; `merges` share
+    of merges skipped in training (BPE dropout, not drawn from the seed); `smoothing` of labels; `attention`,
+    `input_feeding`, `embedding`, `encoder_layers`: see `TranslateHead`; `seeds` members of the ensemble; `config`
+    None: `Translator.defaults`, of which `batch_rows` counts tokens of the target.
+
+    >>> pairs = [(f"{a} {b}", f"{b} {a}") for a in "abcd" for b in "abcd"]
+    >>> config = TrainConfig(hidden_size=32, steps=120, least_steps=120, warmup=10, learning_rate=0.02, holdout=0.0)
+    >>> model = Translator(tokens="word", embedding=16, merges=0.0, config=config)
+    >>> model.fit([a for a, _ in pairs], [b for _, b in pairs]).translate(["a d", "c b"])
+    ['d a', 'b c']
+    """
+
+    task = "translate"
+    defaults: ClassVar[TrainConfig] = TrainConfig(
+        hidden_size=512,
+        dropout=0.3,
+        steps=100_000,
+        epochs=24.0,
+        least_steps=500,
+        batch_size=4096,
+        batch_rows=2048,
+        learning_rate=2e-3,
+        weight_decay=1e-2,
+        warmup=300,
+        evaluate_every=250,
+        patience=6,
+        averaging=0.995,
+        holdout=0.02,
+        refit=False,
+        unseen=0.0,
+    )
+    _parameters = (
+        "source",
+        "target",
+        "vocabulary",
+        "tokens",
+        "shared",
+        "lowercase",
+        "merges",
+        "smoothing",
+        "attention",
+        "input_feeding",
+        "embedding",
+        "encoder_layers",
+        "seeds",
+        "config",
+    )
+
+    def __init__(
+        self,
+        source: str = "source",
+        target: str = "target",
+        *,
+        vocabulary: int = 6000,
+        tokens: Literal["bpe", "unigram", "char", "word"] = "bpe",
+        shared: bool = True,
+        lowercase: bool = False,
+        merges: float = 0.1,
+        smoothing: float = 0.1,
+        attention: Literal["general", "dot", "additive"] = "general",
+        input_feeding: bool = False,
+        embedding: int = 256,
+        encoder_layers: int = 1,
+        seeds: int = 1,
+        config: TrainConfig | None = None,
+    ) -> None:
+        self.source = source
+        self.target = target
+        self.vocabulary = vocabulary
+        self.tokens = tokens
+        self.shared = shared
+        self.lowercase = lowercase
+        self.merges = merges
+        self.smoothing = smoothing
+        self.attention = attention
+        self.input_feeding = input_feeding
+        self.embedding = embedding
+        self.encoder_layers = encoder_layers
+        self.seeds = seeds
+        self.config = config
+
+    def fit(
+        self,
+        X: Any,
+        y: Sequence[str] | None = None,
+        *,
+        valid: Any = None,
+        checkpoint: str | PathLike[str] | None = None,
+        resume: bool = False,
+        progress: Progress | None = None,
+        name: str = "data",
+    ) -> Self:
+        """Learn from a table of pairs, or from lists of sources `X` and targets `y`.
+
+        A random share of the pairs (`config.holdout`; pairs whose source occurs several times stay together) is held
+        out for early stopping; or `valid` brings the pairs to hold out: a table, or (X, y). Vocabularies are learned
+        from the training part. Raises DataError for empty texts and lists of unequal length, CarouselError for
+        parameters out of range.
+        """
+        self._check()
+        settings = self.settings
+        source, target = self._pairs(X, y, name)
+        if valid is None:
+            held = self._hold_out(source, settings)
+            parts = [[text for text, h in zip(side, held, strict=True) if h] for side in (source, target)]
+            source, target = ([t for t, h in zip(side, held, strict=True) if not h] for side in (source, target))
+        else:
+            other = valid if isinstance(valid, tuple) else (valid, None)
+            parts = list(self._pairs(other[0], other[1], "valid"))
+        if not source:
+            raise DataError(f"{name}: no pair is left to train on; give more pairs, or a smaller holdout.")
+        given = self._vocabularies(source, target)
+        try:
+            head = TranslateHead(
+                self.embedding, self.attention, self.input_feeding, self.shared, self.encoder_layers, settings.dropout
+            )
+            stack = StackConfig(settings.hidden_size, settings.num_layers, settings.dropout, settings.cell)
+            config = ModelConfig("translate", given, stack, head, int(self.seeds))
+        except ValueError as error:
+            raise CarouselError(f"{error}; correct the parameter.") from None
+        training = Pairs.of(given, source, target)
+        held_out = Pairs.of(given, *parts) if parts[0] else None
+        result = train_translator(
+            config,
+            training,
+            held_out,
+            settings,
+            smoothing=self.smoothing,
+            merges=self.merges,
+            checkpoint=None if checkpoint is None else Path(checkpoint),
+            resume=resume,
+            progress=progress,
+        )
+        weights = {f"{k}.{n}": value.numpy() for k, member in enumerate(result.members) for n, value in member.items()}
+        self.provenance_ = {
+            "versions": versions(),
+            "train": to_json(settings),
+            "pairs": len(training),
+            "merges": self.merges,
+            "smoothing": self.smoothing,
+            "steps": result.steps,
+            "metrics": {"validation_nats_per_token": result.metrics},
+        }
+        self._keep(config, weights)
+        return self
+
+    def translate(self, texts: Sequence[str], *, beam: Beam = BEAM) -> list[str]:
+        """The best translation of each text."""
+        return [found[0][0] if found else "" for found in self.search(texts, beam=beam)]
+
+    def search(
+        self,
+        texts: Sequence[str],
+        *,
+        beam: Beam = BEAM,
+        banned: Sequence[str] = (),
+        prefixes: Sequence[str] | None = None,
+        sampling: Sampling | None = None,
+        seed: int = 0,
+        longest: float = 2.0,
+    ) -> list[list[tuple[str, float]]]:
+        """Of each text the hypotheses of a beam search and their scores, best first; with `sampling` one that is drawn.
+
+        `banned` words may not appear, `prefixes` are the beginnings of the answers, `longest` tokens of an answer in
+        units of its source's, ten more being always allowed. An empty text has no answer.
+        """
+        given: PairInput = self._fitted().input
+        words = given.out
+        ids = given.source.encode(texts)
+        ban = tuple(form for word in banned for form in _forms(words, word))
+        found: list[list[tuple[str, float]]] = [[] for _ in texts]
+        asked = np.flatnonzero(ids.lengths > 0)
+        starts = [list(row) for row in words.encode(prefixes)] if prefixes is not None else None
+        with torch.no_grad():
+            for part in batches_by_tokens(ids.lengths[asked], ROWS):
+                which = asked[part]
+                decoder = TranslateDecoder(self.model_, framed(ids, which, end=True))
+                limits = [int(longest * n) + 10 for n in ids.lengths[which]]
+                begun = None if starts is None else [[int(i) for i in starts[k]] for k in which]
+                hypotheses = self._decode(decoder, limits, beam, ban, sampling, begun, seed)
+                for k, made in zip(which, hypotheses, strict=True):
+                    answers = words.decode(f.tokens for f in made)
+                    found[k] = [(text, f.score) for text, f in zip(answers, made, strict=True)]
+        return found
+
+    def predict(self, X: Any, *, n_best: int = 1, name: str = "data", **options: Any) -> Any:
+        """A table: source, rank (1 is the best), score, prediction; of a table or a list of texts, in its order.
+
+        `n_best` of the beam's hypotheses are given; other options as in `search`. Raises DataError where the column of
+        the sources is missing.
+        """
+        beam = options.setdefault("beam", BEAM)
+        if not 1 <= n_best <= beam.size:
+            raise CarouselError(f"n_best must lie between 1 and the beam's size {beam.size}, got {n_best}.")
+        texts, backend = self._texts(X, name)
+        rows = [
+            (text, rank, score, made)
+            for text, found in zip(texts, self.search(texts, **options), strict=True)
+            for rank, (made, score) in enumerate(found[:n_best] or [("", 0.0)], 1)
+        ]
+        names = ("source", "rank", "score", "prediction")
+        made = [
+            nw.new_series(name, list(values), backend=backend)
+            for name, values in zip(names, zip(*rows, strict=True), strict=True)
+        ]
+        return nw.from_dict({column.name: column for column in made}).to_native()
+
+    def score(self, X: Any, y: Sequence[str] | None = None) -> float:
+        """Corpus BLEU (see `textmetrics.bleu`) of the best translations."""
+        source, target = self._pairs(X, y, "data")
+        return bleu(self.translate(source), target, lowercase=self._fitted().input.out.lowercase).score
+
+    def _decode(
+        self,
+        decoder: TranslateDecoder,
+        limits: list[int],
+        beam: Beam,
+        banned: tuple[tuple[int, ...], ...],
+        sampling: Sampling | None,
+        prefixes: list[list[int]] | None,
+        seed: int,
+    ) -> list[list[Found]]:
+        if sampling is None:
+            chosen = Beam(beam.size, beam.length_penalty, beam.coverage_penalty, beam.no_repeat, beam.banned + banned)
+            return beam_search(decoder, limits, chosen, begin=BEGIN, end=END, prefixes=prefixes)
+        if banned:
+            raise CarouselError("banned words are for beam search; leave out the sampling or the words.")
+        generator = torch.Generator().manual_seed(seed)
+        drawn = sample(decoder, limits, sampling, begin=BEGIN, end=END, generator=generator, prefixes=prefixes)
+        return [[one] for one in drawn]
+
+    def _check(self) -> None:
+        self._check_seeds()
+        for name, good in (
+            ("merges", 0 <= self.merges < 1),
+            ("smoothing", 0 <= self.smoothing < 1),
+            ("vocabulary", self.vocabulary >= 1),
+        ):
+            if not good:
+                raise CarouselError(f"{name} is out of range, got {getattr(self, name)}; correct the parameter.")
+        if self.merges and self.tokens != "bpe":
+            raise CarouselError(f"merges are of tokens='bpe', not of {self.tokens!r}; set merges=0.")
+
+    def _vocabularies(self, source: list[str], target: list[str]) -> PairInput:
+        def learn(texts: list[str]) -> Vocabulary:
+            try:
+                return fit_vocabulary(texts, kind=self.tokens, size=self.vocabulary, lowercase=self.lowercase)
+            except DataError:
+                raise
+            except ValueError as error:
+                raise CarouselError(f"{error}; give a larger vocabulary.") from None
+
+        names = (self.source, self.target)
+        if self.shared:
+            return PairInput(names, learn(source + target))
+        return PairInput(names, learn(source), learn(target))
+
+    def _pairs(self, X: Any, y: Sequence[str] | None, name: str) -> tuple[list[str], list[str]]:
+        if y is None:
+            table = columns.as_frame(X, name)
+            columns.require(table, (self.source, self.target), name)
+            source, target = (_text(table, column, name) for column in (self.source, self.target))
+        else:
+            source, target = list(X), list(y)
+            if len(source) != len(target):
+                raise DataError(f"{name}: {len(source):,} sources and {len(target):,} targets; give one for each.")
+        for side, texts in ((self.source, source), (self.target, target)):
+            for k, text in enumerate(texts):
+                if not isinstance(text, str) or not text.strip():
+                    raise DataError(
+                        f"{name}, row {k + 1}, column {side!r}: there is no text; complete or remove the pair."
+                    )
+        return source, target
+
+    def _texts(self, X: Any, name: str) -> tuple[list[str], Any]:
+        if isinstance(X, list | tuple):
+            return list(X), "polars"
+        table = columns.as_frame(X, name)
+        column = self._fitted().input.columns[0]
+        columns.require(table, (column,), name)
+        return _text(table, column, name), table.implementation
+
+    def _hold_out(self, source: list[str], settings: TrainConfig) -> NDArray[np.bool_]:
+        """The same source never stands on both sides."""
+        _, owner = np.unique(np.array(source, dtype=object).astype(str), return_inverse=True)
+        rng = np.random.default_rng([settings.seed, 0x40])
+        count = round(settings.holdout * (owner.max() + 1))
+        return np.asarray(np.isin(owner, rng.permutation(owner.max() + 1)[:count]))
+
+    @classmethod
+    def _parameters_of(cls, config: ModelConfig, provenance: dict[str, Any]) -> dict[str, Any]:
+        head, given = config.head, config.input
+        return {
+            "source": given.columns[0],
+            "target": given.columns[1],
+            "vocabulary": given.source.size,
+            "tokens": given.source.kind,
+            "shared": head.shared,
+            "lowercase": given.source.lowercase,
+            "merges": provenance.get("merges", 0.0),
+            "smoothing": provenance.get("smoothing", 0.0),
+            "attention": head.attention,
+            "input_feeding": head.input_feeding,
+            "embedding": head.embedding,
+            "encoder_layers": head.encoder_layers,
+            "seeds": config.seeds,
+        }
+
+
+def _text(table: columns.Frame, column: str, name: str) -> list[str]:
+    if not columns.is_text(table[column]):
+        raise DataError(f"{name}, column {column!r}: {table[column].dtype} is no text; name a column of texts.")
+    return ["" if text is None else str(text) for text in table[column].to_list()]
+
+
+def _forms(words: Vocabulary, word: str) -> set[tuple[int, ...]]:
+    """The tokens of a word where a blank stands before it, as it is and with its first letter changed."""
+    return {tuple(int(i) for i in words.encode([form])[0]) for form in (word, word.capitalize(), word.lower())}

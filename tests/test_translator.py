@@ -1,0 +1,128 @@
+"""`Translator` end to end on a small language that can be learned whole, and on what users get wrong."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pandas as pd
+import polars as pl
+import pytest
+
+from carousel import TrainConfig
+from carousel.errors import CarouselError, DataError
+from carousel.heads.search import Beam, Sampling
+from carousel.translator import Translator
+
+WORDS = {"ein": "a", "haus": "house", "hund": "dog", "sieht": "sees", "rot": "red", "alt": "old"}
+NOUNS, KINDS = ("haus", "hund"), ("rot", "alt")
+PAIRS = [
+    (f"ein {n} {k} sieht ein {m} {j}", f"a {WORDS[k]} {WORDS[n]} sees a {WORDS[j]} {WORDS[m]}")
+    for n, k, m, j in product(NOUNS, KINDS, NOUNS, KINDS)
+] + [(f"ein {n} {k}", f"a {WORDS[k]} {WORDS[n]}") for n, k in product(NOUNS, KINDS)]
+SOURCES, TARGETS = [a for a, _ in PAIRS], [b for _, b in PAIRS]
+CONFIG = TrainConfig(
+    hidden_size=64, steps=400, least_steps=400, warmup=10, learning_rate=0.008, averaging=0.8, holdout=0.0, threads=1
+)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Translator:
+    model = Translator("de", "en", vocabulary=400, embedding=64, merges=0.1, smoothing=0.05, config=CONFIG)
+    return model.fit(pl.DataFrame({"de": SOURCES, "en": TARGETS}))
+
+
+def test_a_small_language_is_learned_and_survives_saving(fitted, tmp_path):
+    assert fitted.translate(SOURCES) == TARGETS
+    assert fitted.score(SOURCES, TARGETS) == pytest.approx(100)
+    fitted.save(tmp_path / "m.safetensors")
+    again = Translator.load(tmp_path / "m.safetensors")
+    assert again.search(SOURCES[:5]) == fitted.search(SOURCES[:5])
+    assert again.get_params() | {"vocabulary": 0} == fitted.get_params() | {"vocabulary": 0}
+
+
+def test_what_is_translated_does_not_hang_on_neighbours_or_how_many_are_asked(fitted):
+    texts = [*SOURCES[::3], "", "hund hund hund", "東京 Tower"]
+    together = fitted.search(texts)
+    assert together[len(texts) - 3] == []
+    for text, found in zip(texts, together, strict=True):
+        alone = fitted.search([text])[0]
+        assert [t for t, _ in alone] == [t for t, _ in found]
+        assert [s for _, s in alone] == pytest.approx([s for _, s in found], abs=1e-4)
+    one, three = (fitted.predict(texts[:4], n_best=n) for n in (1, 3))
+    assert three.filter(pl.col("rank") == 1).drop("score").equals(one.drop("score"))
+    assert three["rank"].to_list() == [1, 2, 3] * 4
+    greedy = fitted.translate(texts[:4], beam=Beam(1))
+    drawn = fitted.search(texts[:4], sampling=Sampling(temperature=0))
+    assert [found[0][0] for found in drawn] == greedy
+
+
+def test_tables_come_back_in_their_kind_and_order(fitted):
+    for kind in (pl.DataFrame, pd.DataFrame):
+        table = fitted.predict(kind({"de": SOURCES[:3], "more": [1, 2, 3]}))
+        assert isinstance(table, kind)
+        assert list(table.columns) == ["source", "rank", "score", "prediction"]
+        assert list(table["source"]) == SOURCES[:3]
+        assert list(table["prediction"]) == TARGETS[:3]
+
+
+def test_answers_can_be_steered(fitted):
+    asked = [SOURCES[0]] * 2
+    begun = fitted.search(asked, prefixes=["a dog", "a red"])
+    assert all(text.startswith("a dog") for text, _ in begun[0])
+    assert all(text.startswith("a red") for text, _ in begun[1])
+    assert all("red" not in text.split() for text, _ in fitted.search(asked, banned=["red"])[0])
+    seeds = [fitted.search(SOURCES, sampling=Sampling(temperature=3.0), seed=s) for s in (1, 1, 2)]
+    assert seeds[0] == seeds[1] != seeds[2]
+
+
+def test_an_interrupted_training_goes_on_as_it_would_have(tmp_path):
+    config = TrainConfig(hidden_size=8, steps=12, least_steps=12, warmup=2, holdout=0.2, checkpoint_every=5)
+
+    def made(config: TrainConfig, **options) -> Translator:
+        model = Translator(tokens="word", merges=0.0, embedding=8, seeds=2, config=config)
+        return model.fit(SOURCES, TARGETS, **options)
+
+    whole = made(config)
+
+    class StopError(Exception):
+        pass
+
+    def stop(event):
+        if event.member == 1 and event.step == 7:
+            raise StopError
+
+    place = tmp_path / "c"
+    with pytest.raises(StopError):
+        made(config, checkpoint=place, progress=stop)
+    resumed = made(config, checkpoint=place, resume=True)
+    assert resumed.search(SOURCES[:4]) == whole.search(SOURCES[:4])
+    with pytest.raises(CarouselError, match="its data or columns differ"):
+        Translator(tokens="word", merges=0.0, embedding=8, seeds=2, config=config).fit(
+            TARGETS, SOURCES, checkpoint=place, resume=True
+        )
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: Translator().fit(["a", "b"], ["c"]), "2 sources and 1 targets"),
+        (lambda: Translator().fit(["a", " "], ["c", "d"]), "row 2, column 'source': there is no text"),
+        (lambda: Translator().fit(pl.DataFrame({"source": ["a"], "tagret": ["b"]})), "did you mean 'tagret'"),
+        (lambda: Translator().fit(pl.DataFrame({"source": ["a"], "target": [1]})), "column 'target': Int64 is no text"),
+        (lambda: Translator(vocabulary=100).fit(["a"], ["b"]), "size of at least 260.*give a larger vocabulary"),
+        (lambda: Translator(tokens="char").fit(["a"], ["b"]), "merges are of tokens='bpe', not of 'char'"),
+        (lambda: Translator(smoothing=1.0).fit(["a"], ["b"]), "smoothing is out of range"),
+        (lambda: Translator(config=TrainConfig(hidden_size=9)).fit(["a"] * 4, ["b"] * 4), "hidden_size is even"),
+        (lambda: Translator().translate(["a"]), "not fitted yet"),
+    ],
+)
+def test_mistakes_are_named(make, sentence):
+    with pytest.raises(CarouselError, match=sentence):
+        make()
+
+
+def test_n_best_is_within_the_beam(fitted):
+    with pytest.raises(CarouselError, match="between 1 and the beam's size 5, got 6"):
+        fitted.predict(["ein"], n_best=6)
+    with pytest.raises(DataError, match="text 1 has"):
+        fitted.translate(["a" * (2**20 + 1)])
