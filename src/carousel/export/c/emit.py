@@ -44,7 +44,8 @@ def math_values(*, logarithm: bool, softplus: bool, layer_norm: bool) -> dict[st
     return {"logarithm": logarithm, "softplus": softplus, "square_root": layer_norm} | ERRORS
 
 
-def stack_constants(plan: Plan) -> str:
+def stack_sizes(plan: Plan) -> str:
+    """An enum of the stack's sizes."""
     spec, stack = plan.spec, plan.config.stack
     sizes = {
         "MEMBERS": plan.config.seeds,
@@ -55,7 +56,11 @@ def stack_constants(plan: Plan) -> str:
         "GATES": len(spec.gates),
         **{word: spec.gates.index(gate) for word, gate in (("FORGET", "f"), ("CANDIDATE", "g"), ("OUT", "o"))},
     }
-    found = constants(sizes)
+    return constants(sizes)
+
+
+def stack_constants(plan: Plan) -> str:
+    spec, found = plan.spec, stack_sizes(plan)
     for name in ("cell_clip", "zoneout_c", "zoneout_h"):
         if value := getattr(spec, name):
             found += f"#define {name.upper()} {number(np.float32(value))}\n"
@@ -112,3 +117,8 @@ def categories_comment(columns: Any) -> str:
 
 def template(name: str, values: Mapping[str, Any]) -> str:
     return fill(load(name), values)
+
+
+def table_of(what: str, rows: list[str]) -> str:
+    """A constant array of structs, one a line."""
+    return f"static const {what} = {{\n    " + ",\n    ".join(rows) + "\n};"

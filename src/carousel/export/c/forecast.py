@@ -12,7 +12,7 @@ from carousel.export.c.text import array, braces, comment, constants, number
 from carousel.heads.forecast import ForecastHead
 from carousel.inputs.fitted import Column, TableInput
 
-__all__ = ["head_parts", "source", "template_values"]
+__all__ = ["category_tables", "codes_check", "head_parts", "sizes", "source", "template_values"]
 
 DAY = "86400.0"
 _CALENDAR = {
@@ -35,14 +35,13 @@ def source(plan: Plan) -> tuple[str, str]:
     for stack, own in zip(layer_rows, head_rows, strict=True):
         named = own[: len(own) - embedded]
         rows.append(braces([braces(stack), *named, *([braces(own[len(own) - embedded :])] if embedded else [])]))
-    values["layer_table"] = ""
-    values["member_table"] = f"static const member MODEL[MEMBERS] = {{\n    {(',' + chr(10) + '    ').join(rows)}\n}};"
-    values["codes"] = _codes(table)
+    values["member_table"] = emit.table_of("member MODEL[MEMBERS]", rows)
+    values["codes"] = codes_check(table)
     values["calendar"] = emit.template("calendar_float.c", values) if values["calendar_features"] else ""
     parts = [
         f'/* {plan.name}.h says what this is and how to use it. */\n#include "{plan.name}.h"\n\n#include <string.h>\n',
         emit.stack_constants(plan),
-        constants(_sizes(table, head)),
+        constants(sizes(table, head)),
         _tables(table, head),
         layer_text,
         head_text,
@@ -133,7 +132,7 @@ def _spacing(table: TableInput) -> str:
     return f"{table.grid.step:g} {unit.get(table.grid.kind, 'business days')}"
 
 
-def _sizes(table: TableInput, head: ForecastHead) -> dict[str, int]:
+def sizes(table: TableInput, head: ForecastHead) -> dict[str, int]:
     return {
         "TARGETS": table.targets,
         "CONTEXT": table.context,
@@ -162,12 +161,19 @@ def _tables(table: TableInput, head: ForecastHead) -> str:
         if numbers := _kind(columns, "number"):
             found += array(f"{part}_MEAN", np.array([c.mean for c in numbers]))
             found += array(f"{part}_SCALE", np.array([c.scale for c in numbers]))
+    return found + category_tables(table)
+
+
+def category_tables(table: TableInput) -> str:
+    """Widths of the embeddings."""
+    found = ""
+    for part, columns in (("ROW", table.features + table.known), ("FIXED", table.static)):
         if categories := _kind(columns, "category"):
             found += array(f"{part}_WIDTHS", np.array([c.width for c in categories], np.int32))
     return found
 
 
-def _codes(table: TableInput) -> str:
+def codes_check(table: TableInput) -> str:
     """The check of codes and their limits."""
     if not table.embedded:
         return ""

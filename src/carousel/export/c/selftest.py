@@ -43,7 +43,7 @@ def forecast_test(plan: Plan, recorded: Recording, expected: NDArray[Any], raw: 
     for name, rows in given.items():
         if not rows.size:
             continue
-        kept = rows.astype(np.int32) if "CATEGORY" in name else rows
+        kept = rows.astype(np.int32) if rows.dtype == np.int64 and name != "TIME" else rows
         text.append(array(name, np.where(np.isnan(kept), GONE, kept) if kept.dtype == np.float64 else kept))
     text.append(array("CHECK", recorded.origins.astype(np.int32)))
     text.append(array("EXPECTED", expected))

@@ -24,8 +24,6 @@ typedef struct {
 //@ end
 } layer;
 
-${layer_table}
-
 static float dot(const float *a, const float *b, int n)
 {
     float sum = 0.0f;
