@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from itertools import product
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import torch
 
 from carousel import TrainConfig
+from carousel.config import ModelConfig, StackConfig
 from carousel.errors import CarouselError, DataError
 from carousel.heads.search import Beam, Sampling
+from carousel.heads.translate import TranslateHead
+from carousel.inputs.text import PairInput, fit_vocabulary
+from carousel.translation import Pairs, TranslationTask
 from carousel.translator import Translator
 
 WORDS = {"ein": "a", "haus": "house", "hund": "dog", "sieht": "sees", "rot": "red", "alt": "old"}
@@ -27,7 +33,7 @@ CONFIG = TrainConfig(
 
 @pytest.fixture(scope="module")
 def fitted() -> Translator:
-    model = Translator("de", "en", vocabulary=400, embedding=64, merges=0.1, smoothing=0.05, config=CONFIG)
+    model = Translator("de", "en", vocabulary=400, embedding=64, merges=0.0, smoothing=0.05, config=CONFIG)
     return model.fit(pl.DataFrame({"de": SOURCES, "en": TARGETS}))
 
 
@@ -126,3 +132,14 @@ def test_n_best_is_within_the_beam(fitted):
         fitted.predict(["ein"], n_best=6)
     with pytest.raises(DataError, match="text 1 has"):
         fitted.translate(["a" * (2**20 + 1)])
+
+
+def test_dropped_merges_are_seen_in_training():
+    given = PairInput(("a", "b"), fit_vocabulary(SOURCES + TARGETS, size=400))
+    config = ModelConfig("translate", given, StackConfig(4), TranslateHead(embedding=4))
+
+    def rows(merges: float) -> int:
+        task = TranslationTask(config, Pairs.of(given, SOURCES, TARGETS), None, CONFIG, smoothing=0, merges=merges)
+        return len(task.batch(np.random.default_rng(0), torch.device("cpu")).truth)
+
+    assert rows(0.5) > rows(0.0) == sum(len(ids) + 1 for ids in given.out.encode(TARGETS))
