@@ -60,7 +60,7 @@ def rounded(x: Any, shift: int) -> Ints:
     [1, 2, -1]
     """
     x = np.asarray(x, np.int64)
-    return x if shift == 0 else (x + (1 << (shift - 1))) >> shift
+    return np.asarray(x if shift == 0 else (x + (1 << (shift - 1))) >> shift)
 
 
 def to16(x: Any, shift: int, limit: int = 32767) -> Ints:
@@ -70,7 +70,7 @@ def to16(x: Any, shift: int, limit: int = 32767) -> Ints:
 def divide(a: Any, b: Any) -> Ints:
     """a / b to the nearest, b > 0."""
     a, b = np.asarray(a, np.int64), np.asarray(b, np.int64)
-    return (2 * a + b) // (2 * b)
+    return np.asarray((2 * a + b) // (2 * b))
 
 
 def bit_length(x: Any) -> Ints:
@@ -83,7 +83,7 @@ def bit_length(x: Any) -> Ints:
     for step in (32, 16, 8, 4, 2, 1):
         more = x >= np.int64(1) << step
         n, x = n + step * more, np.where(more, x >> step, x)
-    return n + (x > 0)
+    return np.asarray(n + (x > 0))
 
 
 def reciprocal(x: Any) -> tuple[Ints, Ints]:
@@ -114,7 +114,7 @@ def _between(table: NDArray[Any], at: Ints, bits: int) -> Ints:
     """Linear interpolation: `at` has `bits` fraction bits."""
     i, f = at >> bits, at & ((1 << bits) - 1)
     low, high = table[i].astype(np.int64), table[i + 1].astype(np.int64)
-    return low + rounded((high - low) * f, bits)
+    return np.asarray(low + rounded((high - low) * f, bits))
 
 
 def sigmoid16(z: Any) -> Ints:
@@ -149,7 +149,7 @@ def softplus16(x: Any) -> Ints:
     x = np.asarray(x, np.int64)
     a = np.minimum(np.abs(x), 12 << 16)
     rest = np.where(a >= 12 << 16, 0, _between(LOG1P_EXP, np.minimum(a, (12 << 16) - 1), 12))
-    return np.maximum(x, 0) + rest
+    return np.asarray(np.maximum(x, 0) + rest)
 
 
 def sine15(turn: Any) -> Ints:

@@ -153,7 +153,7 @@ def start(plan: Plan, batch: int) -> tuple[list[Ints], list[Ints]]:
 
 
 def step16(layer: Layer, x: Ints, h: Ints, c: Ints, elapsed: Ints) -> tuple[Ints, Ints]:
-    """One step as `layer_step` in templates/stack_int8.c: x [B, I], h [B, P], c [B, H]; elapsed [B], 16 fraction bits."""
+    """As `layer_step` in templates/stack_int8.c: x [B, I], h [B, P], c [B, H]; elapsed [B] has 16 fraction bits."""
     spec, bits, size = layer.spec, layer.cell_bits, c.shape[1]
     a, r = layer.ih.apply(x), layer.hh.apply(h)
     if layer.norm_ih is not None and layer.norm_hh is not None:
