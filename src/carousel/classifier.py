@@ -321,14 +321,17 @@ class Classifier(SequenceEstimator):
             weight = (len(part) / (len(count) * np.maximum(count, 1)))[truth.values.astype(np.int64)]
         return weight
 
-    def _calibrate(self, config: ModelConfig, examples: Examples, made: Floats) -> ClassifyHead:
+    def _calibrate(
+        self, config: ModelConfig, examples: Examples, made: Floats
+    ) -> tuple[ClassifyHead, dict[str, float]]:
         head: ClassifyHead = config.head
-        at = examples.held_out
+        truth, made = examples.truth[examples.held_out], made[examples.held_out]
         if head.kind == "label":
-            temperature = fit_temperature(made[at], examples.truth[at], np.ones(len(at)))
-            return dataclasses.replace(head, temperature=temperature)
-        residuals = (examples.truth[at] - made[at, 0]) * head.scale
-        return dataclasses.replace(head, errors=conformal_errors(residuals, head.quantiles))
+            head = dataclasses.replace(head, temperature=fit_temperature(made, truth, np.ones(len(truth))))
+            return head, {"validation_accuracy": float((made.argmax(1) == truth).mean())}
+        residuals = (truth - made[:, 0]) * head.scale
+        errors = conformal_errors(residuals, head.quantiles)
+        return dataclasses.replace(head, errors=errors), {"validation_rmse": float(np.sqrt((residuals**2).mean()))}
 
 
 FEWEST = 10  # sequences of which some are held out

@@ -243,8 +243,8 @@ def tag(
 def refusal(error: Any) -> str | None:
     """Of an option that a task of `fit` does not know: which tasks do; None for other usage errors."""
     option, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
-    group = getattr(getattr(context, "parent", None), "command", None)
-    if option is None or context is None or getattr(group, "name", None) != "fit":
+    group: Any = getattr(getattr(context, "parent", None), "command", None)
+    if option is None or group is None or group.name != "fit":
         return None
     takes = [
         task

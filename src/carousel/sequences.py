@@ -196,7 +196,7 @@ class Fitted(NamedTuple):
 
 
 Prepare = Callable[[bool], tuple[ModelConfig, Examples]]
-Calibrate = Callable[[ModelConfig, Examples, Floats], Any]
+Calibrate = Callable[[ModelConfig, Examples, Floats], tuple[Any, dict[str, float]]]
 
 
 def train_sequences(
@@ -213,8 +213,8 @@ def train_sequences(
     all of it for as many steps as were best.
 
     `prepare(everything)` gives the config fitted on the training part, or on `everything`, and its examples.
-    `calibrate(config, examples, outputs)` gives the head from outputs of the held-out part, its values as JSON in
-    `dataclasses.asdict`. What the first stage found travels in the second one's checkpoints.
+    `calibrate(config, examples, outputs)` gives the head and more metrics from outputs of the held-out part. What the
+    first stage found travels in the second one's checkpoints.
     """
     if resume and checkpoint is None:
         raise CarouselError("resume needs a checkpoint to go on from; name its file.")
@@ -242,13 +242,13 @@ def train_sequences(
     stage = found
     if not found:
         config, examples, result, mark = run(False, settings, {})
-        head = config.head
+        head, metrics = config.head, dict[str, Any](validation_loss=result.metrics)
         if len(examples.held_out):
             members = members_from(config, _named(result))
-            per_row = config.task != "classify"
-            made = outputs(members, examples.channels, examples.held_out, per_row)
-            head = calibrate(config, examples, made)
-        stage = {"data": mark, "loss": result.metrics, "steps": result.steps, "head": to_json(head)}
+            made = outputs(members, examples.channels, examples.held_out, config.task != "classify")
+            head, more = calibrate(config, examples, made)
+            metrics |= {name: value for name, value in more.items() if np.isfinite(value)}
+        stage = {"data": mark, "metrics": metrics, "steps": result.steps, "head": to_json(head)}
     if refit:
         steps = max(settings.warmup + 1, round(float(np.mean(stage["steps"]))))
         again = dataclasses.replace(settings, steps=steps, least_steps=steps)
@@ -259,7 +259,7 @@ def train_sequences(
         "rows": len(examples.channels.values),
         "sequences": len(examples.channels.offsets) - 1,
         "steps": stage["steps"],
-        "metrics": {"validation_loss": stage["loss"]},
+        "metrics": stage["metrics"],
     }
     return Fitted(dataclasses.replace(config, head=head), _named(result), provenance)
 

@@ -17,7 +17,7 @@ from carousel.config import ModelConfig, to_json
 from carousel.errors import CarouselError, DataError
 from carousel.heads.calibration import conformal_errors, fit_temperature
 from carousel.heads.classify import class_values, probabilities
-from carousel.heads.tag import TagHead, choose_threshold, event_labels, event_probability
+from carousel.heads.tag import TagHead, choose_threshold, event_labels, event_probability, warning_report
 from carousel.inputs.labels import Labels, label_array, label_column
 from carousel.inputs.rows import Sequences, channels
 from carousel.sequence_estimator import SequenceEstimator, is_frame, versions
@@ -30,6 +30,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
+DAY = 86400.0  # seconds
+DAY_OF_NUMBERS = 1000.0  # alarms of a clock of numbers are counted by so many of its units
 FEWEST = 10  # sequences of which some are held out whole; of fewer, the last rows of each
 
 
@@ -145,7 +147,9 @@ class Tagger(SequenceEstimator):
         source = source or ("data" if is_frame(X) else "X")
         column = self.event or self.target
         sequences, y, held_out = self._read_with_valid(X, y, valid, column, source)
-        truth = self._truth(sequences, y, self._ahead(sequences))
+        ahead = self._ahead(sequences)
+        truth = self._truth(sequences, y, ahead)
+        event = self._given(sequences, y, "event").values if ahead else None
         self._refuse_unlearnable(sequences, truth)
         split = self._split(sequences, truth, held_out)
 
@@ -160,7 +164,7 @@ class Tagger(SequenceEstimator):
 
         trained = train_sequences(
             prepare,
-            lambda config, examples, made: self._calibrate(config, examples, made, sequences),
+            lambda config, examples, made: self._calibrate(config, examples, made, sequences, event),
             self.settings,
             refit=valid is None and self.settings.refit and len(split.held_out) > 0,
             checkpoint=None if checkpoint is None else Path(checkpoint),
@@ -283,20 +287,22 @@ class Tagger(SequenceEstimator):
         return parse_span(self.ahead, sequences.clock.stamps, "ahead")
 
     def _truth(self, sequences: Sequences, y: Any, ahead: float) -> Labels:
-        """Of each row, in the sequences' order."""
-        kind = "event" if ahead else self.kind
-        if sequences.backend is None:
-            found = self._array_truth(sequences, y, kind)
-        else:
-            if y is not None:
-                raise CarouselError("y goes with arrays; of a table name the target column.")
-            if sequences.target is None:
-                raise CarouselError("which column is to be tagged is not said; name the target, or the event.")
-            given = label_column(sequences.target, kind, sequences.source)
-            found = dataclasses.replace(given, values=given.values[sequences.row - 1])
-        if kind != "event":
+        """What is to be learned of each row, in the sequences' order."""
+        found = self._given(sequences, y, "event" if ahead else self.kind)
+        if not ahead:
             return found
         return Labels(event_labels(sequences.time, found.values, sequences.offsets, ahead))
+
+    def _given(self, sequences: Sequences, y: Any, kind: str) -> Labels:
+        """The target or event of each row, in the sequences' order."""
+        if sequences.backend is None:
+            return self._array_truth(sequences, y, kind)
+        if y is not None:
+            raise CarouselError("y goes with arrays; of a table name the target column.")
+        if sequences.target is None:
+            raise CarouselError("which column is to be tagged is not said; name the target, or the event.")
+        given = label_column(sequences.target, kind, sequences.source)
+        return dataclasses.replace(given, values=given.values[sequences.row - 1])
 
     def _array_truth(self, sequences: Sequences, y: Any, kind: str) -> Labels:
         if y is None:
@@ -395,21 +401,30 @@ class Tagger(SequenceEstimator):
             weight[known] = (len(codes) / (len(count) * np.maximum(count, 1)))[codes]
         return weight
 
-    def _calibrate(self, config: ModelConfig, examples: Examples, made: Floats, sequences: Sequences) -> TagHead:
+    def _calibrate(
+        self, config: ModelConfig, examples: Examples, made: Floats, sequences: Sequences, event: Floats | None
+    ) -> tuple[TagHead, dict[str, float]]:
         head: TagHead = config.head
         inside = np.zeros(len(sequences.ids), bool)
         inside[examples.held_out] = True
-        judged = np.repeat(inside, sequences.lengths) & np.isfinite(examples.truth)
+        held_out = np.repeat(inside, sequences.lengths)
         if examples.judge is not None:
-            judged &= examples.judge
-        truth, made = examples.truth[judged], made[judged]
+            held_out &= examples.judge
+        judged = held_out & np.isfinite(examples.truth)
+        truth, own = examples.truth[judged], made[judged]
         if head.kind == "regression":
-            return dataclasses.replace(head, errors=conformal_errors((truth - made[:, 0]) * head.scale, head.quantiles))
-        head = dataclasses.replace(head, temperature=fit_temperature(made, truth, np.ones(len(truth))))
-        if head.kind == "label":
-            return head
-        chance = event_probability(made, head.temperature)
-        return dataclasses.replace(head, threshold=choose_threshold(chance, truth, self.cost, self.precision))
+            residuals = (truth - own[:, 0]) * head.scale
+            errors = conformal_errors(residuals, head.quantiles)
+            return dataclasses.replace(head, errors=errors), {"validation_rmse": float(np.sqrt((residuals**2).mean()))}
+        head = dataclasses.replace(head, temperature=fit_temperature(own, truth, np.ones(len(truth))))
+        if event is None:
+            return head, {"validation_accuracy": float((own.argmax(1) == truth).mean())}
+        chance = event_probability(own, head.temperature)
+        head = dataclasses.replace(head, threshold=choose_threshold(chance, truth, self.cost, self.precision))
+        alarm = held_out & (event_probability(np.nan_to_num(made), head.temperature) >= head.threshold)
+        day = DAY if sequences.clock.stamps else DAY_OF_NUMBERS
+        report = warning_report(sequences.time, event, alarm, sequences.offsets, head.ahead, day, held_out)
+        return head, {f"validation_{name}": value for name, value in report.items()}
 
     def _read_out(self, made: Floats) -> dict[str, NDArray[Any]]:
         """Columns [N] in the sequences' order."""

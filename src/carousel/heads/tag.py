@@ -97,7 +97,7 @@ def event_labels(time: Floats, event: Floats, offsets: Ints, ahead: float) -> Fl
     n = len(time)
     rows = np.arange(n)
     owner = np.searchsorted(offsets, rows, side="right") - 1
-    begin, end = offsets[owner], offsets[owner + 1]
+    end = offsets[owner + 1]
     onset = onsets(event, offsets)
     following = _next(onset)  # the first onset after each row, n where there is none
     distance = np.where(following < end, time[np.minimum(following, n - 1)] - time, np.inf)
@@ -105,9 +105,7 @@ def event_labels(time: Floats, event: Floats, offsets: Ints, ahead: float) -> Fl
     blind = np.where(unknown < end, time[np.minimum(unknown, n - 1)] - time, np.inf)
     covered = (time[end - 1] - time >= ahead) & (blind > ahead)
     label = np.where(distance <= ahead, 1.0, np.where(covered, 0.0, np.nan))
-    state = np.maximum.accumulate(np.where(np.isfinite(event), rows, -1))
-    during = (state >= begin) & (event[np.maximum(state, 0)] == 1)
-    label[during] = np.nan
+    label[during(event, offsets)] = np.nan
     return label
 
 
@@ -162,30 +160,42 @@ def choose_threshold(
 
 
 def warning_report(
-    time: Floats, event: Floats, alarm: NDArray[np.bool_], offsets: Ints, ahead: float, day: float
+    time: Floats,
+    event: Floats,
+    alarm: NDArray[np.bool_],
+    offsets: Ints,
+    ahead: float,
+    day: float,
+    watched: NDArray[np.bool_] | None = None,
 ) -> dict[str, float]:
     """What alarms were worth: events, the share warned of, lead times, and alarms a day.
 
     An onset counts as warned where an alarm stood in the span `ahead` before it, outside an event; its lead time is
     that of the first such alarm. Alarms are counted once for every unbroken run of rows with one, outside events, by
-    `day` (in the clock's numbers) of observed time outside events.
+    `day` (in the clock's numbers) of observed time outside events. Only rows `watched` [N] are looked at (None: all).
+
+    >>> t, e = np.arange(8.0), np.array([0, 0, 0, 0, 1, 1, 0, 0.0])
+    >>> warning_report(t, e, np.array([1, 0, 1, 1, 1, 0, 0, 0], bool), np.array([0, 8]), 3.0, day=1.0)
+    {'events': 1.0, 'events_warned': 1.0, 'lead_time': 2.0, 'alarms_per_day': 0.4}
     """
-    n = len(time)
-    rows = np.arange(n)
+    rows = np.arange(len(time))
     owner = np.searchsorted(offsets, rows, side="right") - 1
-    state = np.maximum.accumulate(np.where(np.isfinite(event), rows, -1))
-    during = (state >= offsets[owner]) & (event[np.maximum(state, 0)] == 1)
-    active = alarm & ~during
-    leads, begun = [], np.flatnonzero(onsets(event, offsets))
-    for at in begun:
-        first = offsets[owner[at]] + np.searchsorted(time[offsets[owner[at]] : at], time[at] - ahead)
+    watched = np.ones(len(time), bool) if watched is None else watched
+    lasting = during(event, offsets)
+    active = alarm & ~lasting & watched
+    begun = np.flatnonzero(onsets(event, offsets) & watched)
+    begun = begun[begun > offsets[owner[begun]]]  # nothing can be said before the first row
+    lead = np.full(len(begun), np.nan)
+    for k, at in enumerate(begun):
+        start = offsets[owner[at]]
+        first = start + np.searchsorted(time[start:at], time[at] - ahead)
         found = np.flatnonzero(active[first:at])
-        leads.append(float(time[at] - time[first + found[0]]) if len(found) else np.nan)
-    lead = np.array(leads)
-    starts = active & ~np.concatenate([[False], active[:-1] & (owner[1:] == owner[:-1])])
-    gap = np.diff(time, prepend=time[:1])
-    gap[offsets[:-1]] = 0
-    observed = float(gap[~during].sum()) / day
+        if len(found):
+            lead[k] = time[at] - time[first + found[0]]
+    same = owner[1:] == owner[:-1]
+    starts = active & ~np.concatenate([[False], active[:-1] & same])
+    gap = np.concatenate([[0.0], np.where(same, np.diff(time), 0.0)])
+    observed = float(gap[~lasting & watched].sum()) / day
     warned = np.isfinite(lead)
     return {
         "events": float(len(lead)),
@@ -193,3 +203,11 @@ def warning_report(
         "lead_time": float(np.median(lead[warned])) if warned.any() else float("nan"),
         "alarms_per_day": float(starts.sum()) / observed if observed > 0 else float("nan"),
     }
+
+
+def during(event: Floats, offsets: Ints) -> NDArray[np.bool_]:
+    """[N] whether the event lasts at the row, by the last row that knows."""
+    rows = np.arange(len(event))
+    begin = offsets[np.searchsorted(offsets, rows, side="right") - 1]
+    state = np.maximum.accumulate(np.where(np.isfinite(event), rows, -1))
+    return np.asarray((state >= begin) & (event[np.maximum(state, 0)] == 1))
