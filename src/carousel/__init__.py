@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from carousel.cell import CellSpec
+    from carousel.detection import DetectConfig
     from carousel.errors import CarouselError, DataError, MissingExtra, ModelFileError, NotSupported
-    from carousel.estimators import Classifier, Forecaster, Tagger
+    from carousel.estimators import Classifier, Detector, Forecaster, Tagger
     from carousel.lstm import LSTM, LSTMCell
     from carousel.ragged import Ragged
     from carousel.train import TrainConfig
@@ -24,6 +25,8 @@ __all__ = [
     "CellSpec",
     "Classifier",
     "DataError",
+    "DetectConfig",
+    "Detector",
     "Forecaster",
     "LSTMCell",
     "MissingExtra",
@@ -41,6 +44,8 @@ _HOME = {
     "CellSpec": "cell",
     "Ragged": "ragged",
     "Classifier": "estimators",
+    "DetectConfig": "detection",
+    "Detector": "estimators",
     "Forecaster": "estimators",
     "Tagger": "estimators",
     "TrainConfig": "train",

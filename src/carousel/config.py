@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar, Union
 from carousel.cell import CellSpec
 from carousel.errors import ModelFileError
 from carousel.heads.classify import ClassifyHead
+from carousel.heads.detect import DetectHead
 from carousel.heads.forecast import ForecastHead
 from carousel.heads.tag import TagHead
 from carousel.heads.translate import TranslateHead
@@ -84,6 +85,7 @@ TASKS: dict[str, tuple[type, type]] = {
     "forecast": (TableInput, ForecastHead),
     "classify": (SequenceInput, ClassifyHead),
     "tag": (SequenceInput, TagHead),
+    "detect": (SequenceInput, DetectHead),
     "translate": (PairInput, TranslateHead),
 }
 
@@ -94,7 +96,7 @@ class ModelConfig:
     and are averaged.
     """
 
-    task: Literal["forecast", "classify", "tag", "translate"]
+    task: Literal["forecast", "classify", "tag", "detect", "translate"]
     input: Any
     stack: StackConfig
     head: Any

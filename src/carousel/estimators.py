@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from carousel import modelfile
 from carousel.classifier import Classifier
 from carousel.config import ModelConfig, StackConfig, from_json, to_json
+from carousel.detector import Detector
 from carousel.errors import CarouselError, DataError
 from carousel.forecasting import scaled_quantiles, train_forecaster
 from carousel.heads.forecast import DEFAULT_QUANTILES, ForecastHead, read_out
@@ -37,7 +38,7 @@ from carousel.model import members_from
 from carousel.tagger import Tagger
 from carousel.train import Progress, TrainConfig
 
-__all__ = ["Classifier", "Forecaster", "SkippedSeries", "Tagger", "load"]
+__all__ = ["Classifier", "Detector", "Forecaster", "SkippedSeries", "Tagger", "load"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -337,7 +338,7 @@ class Forecaster:
         return read_out(self.config_.head, made.scaled, made.level, made.spread)
 
 
-TASKS: dict[str, Any] = {"forecast": Forecaster, "classify": Classifier, "tag": Tagger}
+TASKS: dict[str, Any] = {"forecast": Forecaster, "classify": Classifier, "tag": Tagger, "detect": Detector}
 
 
 def load(path: str | PathLike[str]) -> Any:

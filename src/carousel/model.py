@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from carousel.config import ModelConfig, StackConfig
 from carousel.heads.classify_net import ClassifyNet
+from carousel.heads.detect_net import detect_net
 from carousel.heads.forecast_net import ForecastNet
 from carousel.heads.tag_net import TagNet
 from carousel.heads.translate_net import TranslateNet
@@ -177,7 +178,11 @@ class SequenceModel(nn.Module):
         return h.transpose(0, 1).contiguous(), c.transpose(0, 1).contiguous()
 
 
-HEADS: dict[str, Any] = {"classify": ClassifyNet, "tag": TagNet}  # (head, state, directions, dropout) -> module
+HEADS: dict[str, Any] = {
+    "classify": ClassifyNet,
+    "tag": TagNet,
+    "detect": detect_net,
+}  # (head, state, directions, dropout) -> module
 
 
 def _stack(config: StackConfig, input_size: int) -> LSTM:

@@ -1,0 +1,348 @@
+"""Which rows are odd: what the detect head is, and its read-out in NumPy, for a table and for a stream alike.
+
+Every row is looked at in several `View`s: the mean, over the last so many rows, of the forecast's (or the
+reconstruction's) standardised errors, or of the values themselves. A view's distance is Mahalanobis' (Malhotra et al.
+2015 for the errors of an LSTM; Hotelling 1947 for values). The score of a row is that of its oddest view, so scaled
+that 1 is the limit: an anomaly is a score of at least `threshold`.
+
+Sums run in one fixed order, so that a stream gives the scores of the table bit for bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carousel.heads.classify import output_shapes
+
+__all__ = [
+    "DetectHead",
+    "DetectState",
+    "Scores",
+    "View",
+    "forecast",
+    "forecast_errors",
+    "last_values",
+    "score_rows",
+    "window_means",
+]
+
+Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+Method = Literal["forecast", "autoencoder"]
+Reference = Literal["training", "history"]
+PATTERNS = 4096  # of gaps whose inverses are kept
+SMALLEST = 0.01  # of a forecast's scale, in scaled units: no column is ever certain
+
+
+@dataclass(frozen=True)
+class View:
+    """Means over `rows` rows of the errors or of the values, and how they were spread in normal operation.
+
+    centre, spread, low and high [C]; correlation [C][C]; `limit` is the distance that hardly any normal row exceeds,
+    `largest` the largest distance of the rows learned from.
+    """
+
+    of: Literal["error", "value"]
+    rows: int
+    centre: tuple[float, ...]
+    spread: tuple[float, ...]
+    correlation: tuple[tuple[float, ...], ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    limit: float
+    largest: float
+
+    def __post_init__(self) -> None:
+        size = len(self.centre)
+        if any(len(part) != size for part in (self.spread, self.correlation, self.low, self.high, *self.correlation)):
+            raise ValueError(f"a view of {size} columns needs {size} of each of its numbers")
+        if self.rows < 1 or not self.limit > 0 or not self.largest > 0 or not all(s > 0 for s in self.spread):
+            raise ValueError("a view needs rows, limit, largest and spread above 0")
+
+    def distance(self, means: Floats, known: Ints) -> tuple[Floats, Floats]:
+        """Means [N, C] of `known` [N, C] observed values each -> distances [N], and the columns' parts in them [N, C].
+
+        A mean of fewer than `rows` values varies more, and counts less: as if they were independent. Columns without
+        any stay out, and the others are judged by their own correlations. NaN where there is none at all.
+        """
+        share = np.sqrt(known / self.rows)
+        d = np.where(known > 0, (means - np.asarray(self.centre)) / np.asarray(self.spread) * share, 0.0)
+        parts = np.zeros_like(d)
+        seen = known > 0
+        packed = np.packbits(seen, axis=1) if seen.shape[1] else np.zeros((len(seen), 1), np.uint8)
+        patterns, which = np.unique(packed, axis=0, return_inverse=True)
+        for k in range(len(patterns)):
+            rows = np.flatnonzero(which.reshape(-1) == k)
+            columns = np.flatnonzero(seen[rows[0]])
+            inverse = self._inverse(tuple(columns.tolist()))
+            here = d[np.ix_(rows, columns)]
+            pulled = np.zeros_like(here)
+            for j in range(len(columns)):
+                pulled += here[:, j : j + 1] * inverse[j]
+            parts[np.ix_(rows, columns)] = here * pulled
+        count = seen.sum(1)
+        total = np.cumsum(parts, 1)[:, -1] if parts.shape[1] else np.zeros(len(parts))
+        distance = np.sqrt(np.maximum(total, 0.0) / np.maximum(count, 1))
+        return np.where(count > 0, distance, np.nan), np.maximum(parts, 0.0)
+
+    def _inverse(self, columns: tuple[int, ...]) -> Floats:
+        """Of the correlations of what is observed; a few patterns of gaps come again and again."""
+        found = self._inverses.get(columns)
+        if found is None:
+            if len(self._inverses) >= PATTERNS:
+                self._inverses.clear()
+            kept = np.array(self.correlation, np.float64)[np.ix_(columns, columns)]
+            found = self._inverses[columns] = np.linalg.inv(kept)
+        return found
+
+    @cached_property
+    def _inverses(self) -> dict[tuple[int, ...], Floats]:
+        return {}
+
+
+@dataclass(frozen=True)
+class DetectHead:
+    """Outputs of the stack [N, P] -> change to the next row and raw scale of its forecast [N, 2 C] ("forecast"), or
+    a reconstruction [N, C] of the rows of a window through `code` numbers ("autoencoder").
+
+    `columns` are the number columns that are scored, C of them. `width` is a hidden layer of ReLUs (0: none), and of
+    the autoencoder the size of its decoder. A forecast's scale counts as at least `floor` [C]. `reference`: what a
+    view's distance is measured against, the limit from training, or the largest in the history of the sequence so
+    far, and values against the range so far; then, for `rest` rows after a score, only higher ones stand.
+    """
+
+    method: Method
+    columns: tuple[str, ...]
+    width: int = 0
+    window: int = 0
+    code: int = 0
+    reference: Reference = "training"
+    rest: int = 0
+    threshold: float = 1.0
+    floor: tuple[float, ...] = ()
+    views: tuple[View, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.columns:
+            raise ValueError("a detector needs at least one number column")
+        if (self.method == "autoencoder") != (self.window > 0 and self.code > 0 and self.width > 0):
+            raise ValueError("an autoencoder needs window, code and width, a forecast neither window nor code")
+        if min(self.width, self.window, self.code, self.rest) < 0 or not self.threshold > 0:
+            raise ValueError("width, window, code and rest are at least 0 and the threshold is positive")
+        if len(self.floor) != len(self.columns) or any(not f > 0 for f in self.floor):
+            raise ValueError(f"floor must be {len(self.columns)} positive numbers, got {self.floor}")
+        if any(len(view.centre) != len(self.columns) for view in self.views):
+            raise ValueError(f"every view must be of {len(self.columns)} columns")
+
+    @property
+    def outputs(self) -> int:
+        return len(self.columns) * (2 if self.method == "forecast" else 1)
+
+    def shapes(self, state: int) -> dict[str, tuple[int, ...]]:
+        """The weights of the torch module for outputs of the stack of that size."""
+        if self.method == "forecast":
+            return output_shapes(state, self.width, self.outputs)
+        gates = 4 * self.width
+        return {
+            "narrow.weight": (self.code, state),
+            "narrow.bias": (self.code,),
+            "decoder.weight_ih_l0": (gates, self.code),
+            "decoder.weight_hh_l0": (gates, self.width),
+            "decoder.bias_ih_l0": (gates,),
+            "decoder.bias_hh_l0": (gates,),
+            "out.weight": (self.outputs, self.width),
+            "out.bias": (self.outputs,),
+        }
+
+
+def forecast(outputs: Floats | Singles, last: Floats, floor: Floats) -> tuple[Floats, Floats]:
+    """Mean and scale [N, C] of the next row, in scaled units, from outputs [N, 2 C] and the last values [N, C]."""
+    made = np.asarray(outputs, np.float64)
+    size = last.shape[-1]
+    raw = made[..., size:]
+    scale = np.log1p(np.exp(-np.abs(raw))) + np.maximum(raw, 0.0) + SMALLEST
+    return last + made[..., :size], np.maximum(scale, floor)
+
+
+def forecast_errors(outputs: Floats | Singles, scaled: Floats, offsets: Ints, floor: Floats) -> Floats:
+    """Standardised errors [N, C] of each row's forecast by the row before; NaN for first rows and what is missing.
+
+    outputs [N, 2 C] of the head; scaled [N, C] are the values as the model counts them, NaN where missing.
+    """
+    mean, scale = forecast(outputs, last_values(scaled, offsets), floor)
+    errors = np.full_like(scaled, np.nan)
+    errors[1:] = (scaled[1:] - mean[:-1]) / scale[:-1]
+    errors[offsets[:-1][offsets[:-1] < offsets[1:]]] = np.nan
+    return errors
+
+
+def last_values(scaled: Floats, offsets: Ints) -> Floats:
+    """The last observed values [N, C] up to each row of its sequence, 0 where there is none yet."""
+    n = len(scaled)
+    start = np.repeat(offsets[:-1], np.diff(offsets))[:, None]
+    at = np.maximum.accumulate(np.where(np.isnan(scaled), -1, np.arange(n)[:, None]), 0)
+    return np.where(at >= start, np.take_along_axis(scaled, np.maximum(at, 0), 0), 0.0) if n else scaled
+
+
+def window_means(values: Floats, offsets: Ints, rows: int) -> tuple[Floats, Ints]:
+    """Means [N, C] of what is observed in the last `rows` rows of the sequence, NaN without any, and how many."""
+    seen = ~np.isnan(values)
+    filled = np.where(seen, values, 0.0)
+    total = np.zeros_like(filled)
+    known = np.zeros(filled.shape, np.int64)
+    position = np.arange(len(values)) - np.repeat(offsets[:-1], np.diff(offsets))
+    for back in range(rows - 1, -1, -1):  # the oldest first, as a stream adds them
+        at = np.flatnonzero(position >= back)
+        total[at] += filled[at - back]
+        known[at] += seen[at - back]
+    return np.where(known > 0, total / np.maximum(known, 1), np.nan), known
+
+
+class Scores(NamedTuple):
+    """Of N rows: score [N] (NaN where nothing is observed), whether it is an anomaly, the columns' parts [N, C] in
+    the oddest view, and which view that is (-1: none)."""
+
+    score: Floats
+    anomaly: Flags
+    parts: Floats
+    view: Ints
+
+
+def score_rows(head: DetectHead, errors: Floats, values: Floats, offsets: Ints) -> Scores:
+    """Of rows [N] of sequences: their standardised errors [N, C] and values [N, C] in their own units, NaN: missing."""
+    n, size = values.shape
+    seen = (~np.isnan(values)).any(1)
+    best, parts, which = np.zeros(n), np.zeros((n, size)), np.full(n, -1)
+    for k, view in enumerate(head.views):
+        means, known = window_means(errors if view.of == "error" else values, offsets, view.rows)
+        if head.reference == "history" and view.of == "value":
+            score, part = _beyond_range(view, means, known, offsets)
+        else:
+            distance, part = view.distance(means, known)
+            if head.reference == "history":
+                score = distance / _before(distance, offsets, view.largest)
+            else:
+                score = distance / view.limit
+        better = np.nan_to_num(score) > best
+        best = np.where(better, score, best)
+        parts[better], which[better] = part[better], k
+    if head.reference == "history" and head.rest:
+        best = _rested(best, offsets, head.rest)
+    score = np.where(seen, best, np.nan)
+    return Scores(score, np.nan_to_num(score) >= head.threshold, parts, which)
+
+
+def _before(distance: Floats, offsets: Ints, first: float) -> Floats:
+    """The largest distance [N] in the rows before, at least `first`."""
+    found = np.empty(len(distance))
+    for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
+        found[a:b] = np.fmax.accumulate(np.concatenate([[first], distance[a:b]]))[:-1] if b > a else 0
+    return found
+
+
+def _beyond_range(view: View, means: Floats, known: Ints, offsets: Ints) -> tuple[Floats, Floats]:
+    """How far means of full windows lie from the middle of the range so far, in units of half of it: 1 is its edge."""
+    full = np.where(known == view.rows, means, np.nan)
+    low, high = np.empty_like(full), np.empty_like(full)
+    for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
+        low[a:b] = np.fmin.accumulate(np.vstack([view.low, full[a:b]]), 0)[:-1]
+        high[a:b] = np.fmax.accumulate(np.vstack([view.high, full[a:b]]), 0)[:-1]
+    return _range_score(full, low, high)
+
+
+def _range_score(full: Floats, low: Floats, high: Floats) -> tuple[Floats, Floats]:
+    half = (high - low) / 2
+    away = np.abs(full - (low + half)) / np.where(half > 0, half, np.inf)
+    away = np.where((half > 0) | np.isnan(full), away, np.where(full == low, 0.0, 2.0))  # of a constant: any change
+    score = np.fmax.reduce(away, 1) if away.shape[1] else np.zeros(len(away))
+    return score, np.maximum(np.nan_to_num(away) - 1, 0.0)
+
+
+def _rested(score: Floats, offsets: Ints, rest: int) -> Floats:
+    """After a score above 1 only higher ones stand for `rest` rows; the others count as 1 at most."""
+    found = score.copy()
+    for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
+        held, left = 1.0, 0
+        for t in range(a, b):
+            found[t], held, left = _rest(float(score[t]), held, left, rest)
+    return found
+
+
+def _rest(score: float, held: float, left: int, rest: int) -> tuple[float, float, int]:
+    if score > held:
+        return score, score, rest
+    left -= 1
+    return min(score, 1.0), held if left > 0 else 1.0, max(left, 0)
+
+
+@dataclass
+class DetectState:
+    """What the score of one row needs of those before it: `step` gives the score of the next row and moves on.
+
+    The LSTM's own state is kept by whoever runs the stack.
+    """
+
+    head: DetectHead
+    mean: Floats = field(default_factory=lambda: np.zeros(0))  # [C] the forecast of the next row, NaN before the first
+    scale: Floats = field(default_factory=lambda: np.zeros(0))
+    last: Floats = field(default_factory=lambda: np.zeros(0))
+    rings: list[Floats] = field(default_factory=list)  # of each view the last rows [rows, C], oldest first
+    largest: list[float] = field(default_factory=list)
+    low: list[Floats] = field(default_factory=list)
+    high: list[Floats] = field(default_factory=list)
+    held: float = 1.0
+    left: int = 0
+
+    def __post_init__(self) -> None:
+        if self.head.method != "forecast":
+            raise ValueError("an autoencoder sees whole windows and has no form for streams; fit method='forecast'")
+        if not len(self.mean):
+            size = len(self.head.columns)
+            self.mean, self.scale, self.last = np.full(size, np.nan), np.ones(size), np.zeros(size)
+            for view in self.head.views:
+                self.rings.append(np.full((view.rows, size), np.nan))
+                self.largest.append(view.largest)
+                self.low.append(np.array(view.low))
+                self.high.append(np.array(view.high))
+
+    def step(self, outputs: Floats | Singles, scaled: Floats, values: Floats) -> Scores:
+        """One row: outputs [2 C] of the head for it, its values as the model counts them [C] and as they are [C].
+
+        Bit for bit what `score_rows` gives for that row.
+        """
+        head = self.head
+        errors = (scaled - self.mean) / self.scale
+        best, parts, which = 0.0, np.zeros((1, len(values))), -1
+        for k, view in enumerate(head.views):
+            ring = self.rings[k]
+            ring[:-1] = ring[1:]
+            ring[-1] = errors if view.of == "error" else values
+            known = (~np.isnan(ring)).sum(0)[None]
+            total = np.cumsum(np.nan_to_num(ring), 0)[-1:]
+            means = np.where(known > 0, total / np.maximum(known, 1), np.nan)
+            if head.reference == "history" and view.of == "value":
+                full = np.where(known == view.rows, means, np.nan)
+                found, part = _range_score(full, self.low[k], self.high[k])
+                self.low[k], self.high[k] = np.fmin(self.low[k], full[0]), np.fmax(self.high[k], full[0])
+                score = float(found[0])
+            else:
+                distance, part = view.distance(means, known)
+                score = float(distance[0]) / (self.largest[k] if head.reference == "history" else view.limit)
+                self.largest[k] = float(np.fmax(self.largest[k], distance[0]))
+            if score > best:
+                best, parts, which = score, part, k
+        if head.reference == "history" and head.rest:
+            best, self.held, self.left = _rest(best, self.held, self.left, head.rest)
+        self.last = np.where(np.isnan(scaled), self.last, scaled)
+        self.mean, self.scale = forecast(outputs, self.last, np.asarray(head.floor))
+        score = best if not np.isnan(values).all() else np.nan
+        flag = bool(score >= head.threshold)
+        return Scores(np.array([score]), np.array([flag]), parts, np.array([which]))

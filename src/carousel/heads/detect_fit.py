@@ -1,0 +1,84 @@
+"""How views of a detector are fitted on rows of normal operation, which may hold some anomalies."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carousel.heads.detect import View, window_means
+from carousel.heads.tail import tail_limit
+
+__all__ = ["best_threshold", "fit_view"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+SHRINK = 0.1  # of correlations towards none
+TRIM = 0.005  # share of means at either end that count as no further out
+
+
+def fit_view(
+    of: Literal["error", "value"], rows: int, values: Floats, offsets: Ints, learned: Flags, held: Flags, risk: float
+) -> View:
+    """A view of values [N, C] over `rows` rows. `learned` [N] are rows that the weights were trained on, `held` [N]
+    others; distances of the former are stretched as far as they are smaller than those of the latter.
+    """
+    means, known = window_means(values, offsets, rows)
+    position = np.arange(len(values)) - np.repeat(offsets[:-1], np.diff(offsets))
+    full = position >= rows - 1
+    used = (learned | held) & full
+    if not used.any():
+        used = learned | held
+    columns = means[used]
+    centre, spread = np.zeros(columns.shape[1]), np.ones(columns.shape[1])
+    low, high = centre.copy(), centre.copy()
+    trimmed = np.zeros_like(columns)
+    for c in range(columns.shape[1]):
+        x = columns[:, c][~np.isnan(columns[:, c])]
+        if len(x):
+            low[c], high[c] = x.min(), x.max()
+            x = np.clip(x, *np.quantile(x, (TRIM, 1 - TRIM))) if len(x) >= 200 else x
+            centre[c], spread[c] = x.mean(), x.std()
+            if spread[c] <= 1e-9 * max(1.0, abs(centre[c])):  # constant: a thousandth of it is far
+                spread[c] = 1e-3 * max(1.0, abs(centre[c]))
+            trimmed[:, c] = np.nan_to_num(np.clip(columns[:, c], x.min(), x.max()) - centre[c]) / spread[c]
+    products = trimmed.T @ trimmed
+    size = np.sqrt(np.maximum(np.diag(products), 1e-12))
+    correlation = (1 - SHRINK) * products / np.outer(size, size)
+    np.fill_diagonal(correlation, 1.0)
+    numbers = (_floats(centre), _floats(spread), tuple(_floats(row) for row in correlation))
+    view = View(of, rows, *numbers, _floats(low), _floats(high), 1.0, 1.0)
+    distance, _ = view.distance(means, known)
+    ours, theirs = (distance[part & used & ~np.isnan(distance)] for part in (learned, held))
+    stretch = 1.0
+    if len(ours) and len(theirs) and np.median(ours) > 0:
+        stretch = max(1.0, float(np.median(theirs) / np.median(ours)))
+    normal = np.concatenate([ours * stretch, theirs])
+    if not len(normal):
+        return view
+    limit = max(tail_limit(normal, risk), 1e-6)
+    return View(of, rows, *numbers, _floats(low), _floats(high), limit, max(float(normal.max()), 1e-6))
+
+
+def best_threshold(scores: Floats, labels: Flags) -> float:
+    """The threshold of the highest F1 over the rows, for scores [N] (NaN: none) and labels [N] of validation rows.
+
+    >>> best_threshold(np.array([0.2, 0.9, 1.4, 0.7]), np.array([False, True, True, False]))
+    0.8
+    """
+    order = np.argsort(-np.nan_to_num(scores), kind="stable")
+    down = np.nan_to_num(scores)[order]
+    ends = np.append(np.flatnonzero(np.diff(down)), len(down) - 1)
+    hits = np.cumsum(labels[order])[ends]
+    f1 = 2 * hits / (ends + 1 + max(int(labels.sum()), 1))
+    best = int(f1.argmax())
+    above = float(down[ends[best]])
+    below = float(down[ends[best + 1]]) if best + 1 < len(ends) else above
+    return max((above + below) / 2, 1e-6)
+
+
+def _floats(values: NDArray[Any]) -> tuple[float, ...]:
+    return tuple(float(v) for v in values)
