@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sklearn.base import clone
 from carousel import CarouselError, CellSpec, DataError, Forecaster, TrainConfig
 from carousel.checkpoint import stage_of
 from carousel.estimators import SkippedSeries
+from carousel.evaluate import evaluate
 from carousel.inputs.table import Series, read_table
 from carousel.train import Event, Interrupted
 
@@ -381,7 +383,7 @@ def test_columns_without_text_or_with_the_same_name_twice_are_refused(fitted: Fo
     numbered = frame.set_axis(range(frame.shape[1]), axis=1)
     twice = frame.set_axis([*frame.columns[:-1], "shop"], axis=1)
     arrow = pa.Table.from_pandas(frame).rename_columns([*frame.columns[:-1], "shop"])
-    for use in (forecaster().fit, fitted.predict):
+    for use in (forecaster().fit, fitted.predict, partial(evaluate, fitted)):
         with pytest.raises(DataError, match=r"^data: the names of columns must be text, got 0; rename the columns"):
             use(numbered)
         for table in (twice, arrow):
@@ -389,6 +391,22 @@ def test_columns_without_text_or_with_the_same_name_twice_are_refused(fitted: Fo
                 use(table)
     with pytest.raises(DataError, match=r"^valid: there is more than one column 'shop'"):
         forecaster().fit(frame, valid=twice)
+
+
+def test_batches_that_cannot_be_are_refused() -> None:
+    few = TrainConfig(batch_size=10**9)
+    with pytest.raises(
+        CarouselError, match=r"^batch_size is 1,000,000,000, but there are \d+ windows to train on; set"
+    ):
+        forecaster(config=few).fit(shops())
+
+
+def test_a_batch_beyond_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("carousel.forecasting.available_memory", lambda: 10**6)
+    with pytest.raises(
+        CarouselError, match=r"^a batch of 32 windows takes about \d+ MB, .* at most \d+, or a smaller hid"
+    ):
+        forecaster(config=TrainConfig(batch_size=32)).fit(shops())
 
 
 @pytest.mark.parametrize("name", ["season", "context"])

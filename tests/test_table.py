@@ -521,3 +521,13 @@ def test_series_with_too_few_observed_rows_are_refused() -> None:
     assert "series 'b' has fewer than 2 observed values of the target (observed: 1 of 120 rows); fill them in" in text
     with pytest.warns(SkippedSeries, match="series 'b' has fewer than 2 observed values"):
         assert long_enough(s, 5, holdout=True, skip_short=True).ids == ["a"]
+
+
+@pytest.mark.parametrize("role", ["target", "features", "known", "static"])
+def test_values_too_large_to_compute_with_are_named(role: str) -> None:
+    frame = pl.DataFrame({"t": range(9), "y": np.arange(9.0), "x": [1.0] * 9})
+    name = "y" if role == "target" else "x"
+    frame = frame.with_columns(pl.when(pl.col("t") == 4).then(-1e300).otherwise(pl.col(name)).alias(name))
+    roles = Roles(None, "t", ("y",), **({} if role == "target" else {role: ("x",)}))
+    with pytest.raises(DataError, match=rf"^data, row 5, column '{name}': the value -1e\+300 is too large to compute"):
+        read_table(frame, roles)

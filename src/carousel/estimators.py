@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
@@ -143,8 +142,6 @@ class Forecaster:
         for parameters out of range.
         """
         self._check_params()
-        _refuse_odd_names(frame, source)
-        _refuse_odd_names(valid, "valid")
         roles = infer_roles(
             frame,
             id=self.id,
@@ -192,8 +189,6 @@ class Forecaster:
         config = self._fitted()
         if future is not None and not config.input.roles.known:
             raise DataError("future: the model was trained without known columns; leave it out.")
-        _refuse_odd_names(frame, source)
-        _refuse_odd_names(future, "future")
         table = config.input
         series = read_table(frame, table.roles, source=source, grid=table.grid, stamps=table.stamps, future=future)
         origins = last_origins(series, None if future is None else _height(frame))
@@ -354,20 +349,6 @@ def default_context(seasons: tuple[int, ...], horizon: int) -> int:
     """
     wanted = max(*seasons, 2 * min(seasons), 2 * horizon) if seasons else 2 * horizon
     return int(np.clip(wanted, 24, 336))
-
-
-def _refuse_odd_names(frame: Any, source: str) -> None:
-    """pandas and Arrow allow names of columns that are no text, and the same name twice."""
-    if not hasattr(frame, "shape"):  # no table, which reading it says
-        return
-    arrow = type(frame).__module__.startswith("pyarrow")
-    names = list(frame.column_names if arrow else getattr(frame, "columns", ()))
-    odd = [name for name in names if not isinstance(name, str)]
-    if odd:
-        raise DataError(f"{source}: the names of columns must be text, got {odd[0]!r}; rename the columns.")
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise DataError(f"{source}: there is more than one column {twice[0]!r}; rename or drop the others.")
 
 
 def _height(frame: Any) -> int:

@@ -30,7 +30,6 @@ QuantilesAt = Callable[["Series", Ints], Floats]
 Progress = Callable[[int, int], None]
 MODEL = "LSTM"
 BATCH = 512  # origins a call
-LARGEST = 1e140  # beyond it, sums of squares leave the range of float64
 
 
 @dataclass(frozen=True)
@@ -275,7 +274,7 @@ def _refuse_extremes(series: Series, targets: Sequence[str]) -> None:
     for k, name in enumerate(targets):
         size = np.nan_to_num(np.abs(series.target[:, k]))
         at = int(size.argmax())
-        if size[at] > LARGEST:
+        if size[at] > columns.LARGEST:
             raise DataError(
                 f"{series.source}, row {int(series.row[at])}, column {name!r}: errors of values as large as"
                 f" {size[at]:g} cannot be measured, their squares leave the range of numbers; give them in a larger"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,6 +48,7 @@ class ForecastTask:
         self.config, self.rows, self.settings = model, rows, config
         split = Split(*(rows.place(origins) for origins in vars(split).values()))
         self.split = split
+        _refuse_batches(model, config.batch_size, self.examples)
         self.scale = _series_scale(rows, split, model.input.seasons)  # [B, K]
         self.quantiles = torch.tensor(model.head.quantiles)
         self.linear = torch.from_numpy(self._ridge())  # [H, C + 2]
@@ -112,7 +114,7 @@ class ForecastTask:
             weight = weight * tame
             products += (x * weight[:, None]).T @ x
             gone = tame[:, None] & ~seen
-            for k in np.flatnonzero(gone.any(0)):
+            for k in np.flatnonzero(gone.any(0)).tolist():
                 part = x[gone[:, k]]
                 lacking[k] = lacking.get(k, 0.0) + (part * weight[gone[:, k], None]).T @ part
             targets += (np.where(seen, y, 0) * weight[:, None]).T @ x
@@ -120,8 +122,8 @@ class ForecastTask:
         penalty = self.settings.ridge * np.ones(size)
         penalty[-1] = 1e-6  # of the bias: only so that a step never observed has a solution
         penalised = products + (np.maximum(total, 1)[:, None] * penalty)[:, None, :] * np.eye(size)  # [H, C + 2, C + 2]
-        for k, part in lacking.items():
-            penalised[k] -= part
+        for k, missing in lacking.items():
+            penalised[k] -= missing
         return np.asarray(np.linalg.solve(penalised, targets[..., None])[..., 0], np.float32)
 
     def _whole(self) -> Ints:
@@ -164,6 +166,40 @@ class ForecastTask:
         scale = self.scale[self.rows.owner[at]]
         weight = np.minimum(windows.spread / scale, 5.0)
         return np.asarray(weight / weight.mean(), np.float32)
+
+
+FEW = 256  # windows: batches of so many are always allowed, since windows are drawn with replacement
+GATES = 24  # float32 a unit and step: gates, states and their gradients
+
+
+def _refuse_batches(model: ModelConfig, size: int, examples: int) -> None:
+    """CarouselError for more windows than there are, or than the memory holds: the system would kill the process."""
+    most = max(examples, FEW)
+    if size > most:
+        raise CarouselError(
+            f"batch_size is {size:,}, but there are {examples:,} windows to train on; set at most {most:,}."
+        )
+    table, stack = model.input, model.stack
+    row = GATES * stack.hidden_size * stack.num_layers + 8 * table.step_size
+    ahead = (
+        GATES * model.head.width + 8 * table.ahead_size + 8 * table.targets * (table.bases + len(model.head.quantiles))
+    )
+    window = 4 * (table.context * row + table.horizon * ahead)
+    free = available_memory()
+    if size * window > free:
+        raise CarouselError(
+            f"a batch of {size:,} windows takes about {size * window / 1e6:,.0f} MB, more than the {free / 1e6:,.0f} MB"
+            f" that are free; set batch_size to at most {max(1, free // window):,}, or a smaller hidden_size."
+        )
+
+
+def available_memory() -> int:
+    """Bytes that a process may still take; all of the machine's where the system does not tell what is free."""
+    try:
+        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1])
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**62
 
 
 def _samples(values: Singles) -> Floats:

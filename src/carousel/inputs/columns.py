@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -15,8 +16,9 @@ from numpy.typing import NDArray
 from carousel.errors import DataError
 from carousel.inputs.clock import Clock
 
-__all__ = ["as_frame", "categories", "is_text", "numbers", "require", "times"]
+__all__ = ["LARGEST", "as_frame", "categories", "is_text", "moderate", "numbers", "require", "times"]
 
+LARGEST = 1e140  # beyond it, sums of squares leave the range of float64
 Frame = nw.DataFrame[Any]
 Column = nw.Series[Any]
 
@@ -24,8 +26,9 @@ Column = nw.Series[Any]
 def as_frame(frame: Any, source: str) -> Frame:
     """Any pandas, polars or Arrow table, as narwhals sees it.
 
-    Raises DataError where it is none of these, or has no rows.
+    Raises DataError where it is none of these, has no rows, or names of columns that are no text or stand twice.
     """
+    _refuse_odd_names(frame, source)
     try:
         found: Frame = nw.from_native(frame, eager_only=True)
     except TypeError:
@@ -35,6 +38,20 @@ def as_frame(frame: Any, source: str) -> Frame:
     if not len(found):
         raise DataError(f"{source}: the table has no rows; give it at least one observation.")
     return found
+
+
+def _refuse_odd_names(frame: Any, source: str) -> None:
+    """pandas and Arrow allow names of columns that are no text, and the same name twice."""
+    if not hasattr(frame, "shape"):  # no table, which is said elsewhere
+        return
+    arrow = type(frame).__module__.startswith("pyarrow")
+    names = list(frame.column_names if arrow else getattr(frame, "columns", ()))
+    odd = [name for name in names if not isinstance(name, str)]
+    if odd:
+        raise DataError(f"{source}: the names of columns must be text, got {odd[0]!r}; rename the columns.")
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise DataError(f"{source}: there is more than one column {twice[0]!r}; rename or drop the others.")
 
 
 def require(frame: Frame, names: Sequence[str], source: str) -> None:
@@ -95,6 +112,19 @@ def numbers(column: Column, source: str) -> NDArray[np.float64]:
         row = int(infinite[0])
         raise DataError(
             f"{source}, row {row + 1}, column {name!r}: the value is infinite; correct it or leave it empty."
+        )
+    return found
+
+
+def moderate(column: Column, source: str) -> NDArray[np.float64]:
+    """`numbers`; DataError for one so large that sums of squares would leave the range of float64."""
+    found = numbers(column, source)
+    huge = np.flatnonzero(np.abs(found) > LARGEST)
+    if len(huge):
+        row = int(huge[0])
+        raise DataError(
+            f"{source}, row {row + 1}, column {column.name!r}: the value {found[row]:g} is too large to compute with;"
+            " correct it, or give the column in a larger unit."
         )
     return found
 

@@ -334,7 +334,7 @@ def _read(table: columns.Frame, names: tuple[str, ...], found: dict[str, tuple[s
         if columns.is_category(table[name]):
             made[:, k], found[name] = columns.categories(table[name])
         else:
-            made[:, k] = columns.numbers(table[name], source)
+            made[:, k] = columns.moderate(table[name], source)
     return made
 
 
@@ -342,7 +342,7 @@ def _read_target(table: columns.Frame, names: tuple[str, ...], source: str) -> F
     """Only numbers can be forecast: text is refused here, where a covariate would be a category."""
     made = np.empty((len(table), len(names)))
     for k, name in enumerate(names):
-        made[:, k] = columns.numbers(table[name], source)
+        made[:, k] = columns.moderate(table[name], source)
     return made
 
 
