@@ -19,11 +19,12 @@ from carousel.errors import ModelFileError
 from carousel.heads.classify import ClassifyHead
 from carousel.heads.detect import DetectHead
 from carousel.heads.forecast import ForecastHead
+from carousel.heads.generate import GenerateHead
 from carousel.heads.tag import TagHead
 from carousel.heads.translate import TranslateHead
 from carousel.inputs.fitted import TableInput
 from carousel.inputs.sequence import SequenceInput
-from carousel.inputs.text import PairInput
+from carousel.inputs.text import PairInput, TextInput
 
 __all__ = ["TASKS", "ModelConfig", "StackConfig", "from_json", "to_json"]
 
@@ -87,6 +88,7 @@ TASKS: dict[str, tuple[type, type]] = {
     "tag": (SequenceInput, TagHead),
     "detect": (SequenceInput, DetectHead),
     "translate": (PairInput, TranslateHead),
+    "generate": (TextInput, GenerateHead),
 }
 
 
@@ -96,7 +98,7 @@ class ModelConfig:
     and are averaged.
     """
 
-    task: Literal["forecast", "classify", "tag", "detect", "translate"]
+    task: Literal["forecast", "classify", "tag", "detect", "translate", "generate"]
     input: Any
     stack: StackConfig
     head: Any
@@ -110,6 +112,8 @@ class ModelConfig:
                 raise ValueError(f"the {name} of task {self.task} is a {kind.__name__}, got {getattr(self, name)!r}")
         if self.task not in ("classify", "tag") and self.stack.bidirectional:
             raise ValueError("bidirectional stacks are for sequences that are complete: classify and tag")
+        if self.task == "generate" and self.stack.cell.decay:
+            raise ValueError("text has no clock: a language model's cell is without decay")
         if self.task == "translate":
             if self.stack.hidden_size % 2 or self.stack.cell.proj_size or self.stack.cell.decay:
                 raise ValueError("a translator's hidden_size is even, its cell without projection and decay")
@@ -120,6 +124,8 @@ class ModelConfig:
         """The weights of one member of the ensemble."""
         if isinstance(self.input, PairInput):
             return self._translate_shapes(self.input)
+        if isinstance(self.input, TextInput):
+            return self._generate_shapes(self.input)
         parts = {"input": self.input.shapes()}
         if isinstance(self.input, TableInput):
             parts["stack"] = self.stack.shapes(self.input.step_size)
@@ -149,6 +155,19 @@ class ModelConfig:
             num_layers=self.head.encoder_layers,
             bidirectional=True,
         )
+
+    @property
+    def layers(self) -> tuple[StackConfig, ...]:
+        """Of a language model: every layer by itself, since what is dropped between them is dropped for all steps."""
+        return (dataclasses.replace(self.stack, num_layers=1, dropout=0.0),) * self.stack.num_layers
+
+    def _generate_shapes(self, given: TextInput) -> Shapes:
+        found: Shapes = self.head.shapes(state=self.stack.output_size, vocabulary=given.words.size)
+        size = self.head.embedding
+        for k, layer in enumerate(self.layers):
+            found |= {f"layers.{k}.{name}": shape for name, shape in layer.shapes(size).items()}
+            size = layer.output_size
+        return found
 
     def _translate_shapes(self, given: PairInput) -> Shapes:
         head, encoder, decoder = self.head, self.encoder, self.stack

@@ -15,6 +15,7 @@ from carousel.config import ModelConfig, StackConfig
 from carousel.heads.classify_net import ClassifyNet
 from carousel.heads.detect_net import detect_net
 from carousel.heads.forecast_net import ForecastNet
+from carousel.heads.generate_net import GenerateNet
 from carousel.heads.tag_net import TagNet
 from carousel.heads.translate_net import TranslateNet
 from carousel.inputs.fitted import Column, TableInput
@@ -198,6 +199,10 @@ def _stack(config: StackConfig, input_size: int) -> LSTM:
 
 def build(config: ModelConfig) -> Any:
     """One member with torch's default weights; `initialise` gives its stack those of training's start."""
+    if config.task == "generate":
+        sizes = [config.head.embedding, *(layer.output_size for layer in config.layers)]
+        layers = [_stack(layer, size) for layer, size in zip(config.layers, sizes, strict=False)]
+        return GenerateNet(config.head, layers, vocabulary=config.input.words.size)
     if config.task == "translate":
         return TranslateNet(
             config.head,

@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 import types
+import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,6 +70,17 @@ class Task(Protocol):
     def metric(self, model: nn.Module, device: torch.device) -> float | None:
         """On held-out data, lower is better; None where there are none."""
         ...
+
+
+@typing.runtime_checkable
+class Stateful(Protocol):
+    """A task whose batches go on from one another."""
+
+    def carried(self) -> dict[str, Tensor]:
+        """What the next batch depends on beside the weights and the generators."""
+        ...
+
+    def carry(self, taken: dict[str, Tensor]) -> None: ...
 
 
 class Interrupted(KeyboardInterrupt):
@@ -267,6 +279,8 @@ class _Loop:
         arrays["torch_rng"] = torch.get_rng_state()
         if self.fabric.device.type == "cuda":
             arrays["cuda_rng"] = torch.cuda.get_rng_state(self.fabric.device)
+        if isinstance(self.task, Stateful):
+            arrays |= {f"task.{k}": v for k, v in self.task.carried().items()}
         values = {name: getattr(self, name) for name in _VALUES}
         return values | {"numpy_rng": self.rng.bit_generator.state}, arrays
 
@@ -284,6 +298,8 @@ class _Loop:
             slots.setdefault(int(number), {})[slot] = value
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+        if isinstance(self.task, Stateful):
+            self.task.carry({k: v.to(device) for k, v in part("task.").items()})
         for name in _VALUES:
             setattr(self, name, values[name])
         self.rng.bit_generator.state = values["numpy_rng"]

@@ -209,6 +209,14 @@ def _tokenizers() -> Any:
 
 
 @dataclass(frozen=True)
+class TextInput:
+    """Texts: the column they stand in and their vocabulary."""
+
+    column: str
+    words: Vocabulary
+
+
+@dataclass(frozen=True)
 class PairInput:
     """Pairs of texts: the columns they stand in and their vocabularies; with `target` None both share one."""
 
