@@ -7,7 +7,7 @@ depends on rows up to and including its origin. All windows of a batch are gathe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from carousel.errors import DataError
 from carousel.inputs.clock import calendar_features
 from carousel.inputs.fitted import FIRST, MISSING, PER_LAG, PER_TARGET, UNSEEN, Column, TableInput
-from carousel.inputs.table import Series
+
+if TYPE_CHECKING:  # streams gather windows without narwhals
+    from carousel.inputs.table import Series
 
 __all__ = ["Rows", "Windows", "codes_of"]
 

@@ -14,7 +14,7 @@ from carousel.inputs.clock import calendar_features
 from carousel.inputs.sequence import Channel, SequenceInput
 from carousel.stream.times import read_time
 
-__all__ = ["ReadRow", "Reader", "number", "text"]
+__all__ = ["ReadRow", "Reader", "number", "plain", "text"]
 
 _MISSING = "the value is missing, and no row of the training had a gap here; fill it in, or train with such rows"
 _LENGTH, _TYPE, _TIME = 100, 101, 102  # what the core says beside `Refusal` of native/src/stream.h
@@ -175,3 +175,12 @@ def text(value: Any, where: str) -> str | None:
     if isinstance(value, int | float | np.integer | np.floating):
         return str(int(value)) if float(value).is_integer() else repr(float(value))
     raise DataError(f"{where}: {value!r} is neither text nor a number; give the category as text.")
+
+
+def plain(value: Any) -> Any:
+    """NumPy's numbers as JSON knows them."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, int | float | str | bool) or value is None:
+        return value
+    raise CarouselError(f"{value!r} cannot be saved with the state; give static columns as text and numbers.")

@@ -6,12 +6,10 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
-
 from carousel import _core
-from carousel.errors import CarouselError, DataError
+from carousel.errors import DataError
 from carousel.stream.loading import Model, answers, program
-from carousel.stream.reading import Reader
+from carousel.stream.reading import Reader, plain
 
 __all__ = ["RowEngine"]
 
@@ -93,7 +91,7 @@ class RowEngine:
         return found
 
     def save(self) -> bytes:
-        fixed = json.dumps(self._fixed, default=_plain).encode()
+        fixed = json.dumps(self._fixed, default=plain).encode()
         return len(fixed).to_bytes(4, "little") + fixed + bytes(self._core.save(0))
 
     def load(self, payload: bytes) -> bool:
@@ -116,18 +114,9 @@ class RowEngine:
             return given, rest
         for name, value in given.items():
             known = None if self._fixed is None else self._fixed[name]
-            if value is not None and value != known and _plain(value) != known:
+            if value is not None and value != known and plain(value) != known:
                 raise DataError(
                     f"{where}, column {name!r}: a static column may not change within a stream, it was {known!r} and is"
                     f" {value!r}; reset the stream for another sequence."
                 )
         return None, rest
-
-
-def _plain(value: Any) -> Any:
-    """NumPy's numbers as JSON knows them."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, int | float | str | bool) or value is None:
-        return value
-    raise CarouselError(f"{value!r} cannot be saved with the state; give static columns as text and numbers.")

@@ -12,7 +12,7 @@ import numpy as np
 from carousel.errors import DataError
 from carousel.inputs.clock import utc_offset
 
-__all__ = ["read_time"]
+__all__ = ["read_time", "zone_of"]
 
 _MONTH = re.compile(r"\d{4}-\d{2}")
 
@@ -67,3 +67,17 @@ def _stamp(value: Any, where: str) -> tuple[float, float]:
         seconds = datetime(value.year, value.month, value.day, tzinfo=UTC).timestamp()
         return seconds, seconds
     raise DataError(f"{where}: {value!r} of type {type(value).__name__} is no time; give a timestamp or a number.")
+
+
+def zone_of(value: Any) -> str | None:
+    """The name of a timestamp's zone, None where it has none by name.
+
+    >>> from zoneinfo import ZoneInfo
+    >>> zone_of(datetime(2024, 1, 1, tzinfo=ZoneInfo("Europe/Berlin"))), zone_of("2024-01-01")
+    ('Europe/Berlin', None)
+    """
+    zone = getattr(value, "tzinfo", None)
+    if zone is UTC:
+        return "UTC"
+    name = getattr(zone, "key", None)
+    return None if name is None else str(name)
