@@ -37,6 +37,7 @@ SUITES = {
     "ragged": ("compare",),
     "variants": ("compare",),
     "peak": ("compare", "long_sequence"),
+    "fit": ("compare",),
 }
 
 app = typer.Typer(
