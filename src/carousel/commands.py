@@ -186,6 +186,9 @@ def export(
     calibrate: Annotated[
         Path | None, typer.Option(metavar="DATA", help="c: a table of rows to scale the integers by.")
     ] = None,
+    member: Annotated[
+        int | None, typer.Option(metavar="N", help="torch, keras, flax: which member of an ensemble, from 0.")
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -199,7 +202,7 @@ def export(
     from carousel import export as formats
 
     with noting():
-        found = formats.write(model, to, out, int8=int8, calibrate=calibrate)
+        found = formats.write(model, to, out, int8=int8, calibrate=calibrate, member=member)
     if as_json:
         write_json(found)
         return

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import PackedSequence
 from carousel import backends
 from carousel.backends import Call, direct
 from carousel.cell import CellSpec
+from carousel.interchange import Interchange
 from carousel.layout import Layout, flat_gaps, layout_of, reversed_gaps
 from carousel.lstmcell import LSTMCell
 from carousel.ragged import Ragged
@@ -39,7 +40,7 @@ class Trace(NamedTuple):
     c: Tensor
 
 
-class LSTM(Recurrent):
+class LSTM(Interchange, Recurrent):
     """torch.nn.LSTM with every variant, ragged batches, and every gate visible.
 
     The positional arguments, their defaults, shapes and errors, the initial weights and the `state_dict` are

@@ -11,13 +11,14 @@ from carousel import backends
 from carousel.backends import Call, Rows
 from carousel.cell import CellSpec
 from carousel.errors import DataError
+from carousel.interchange import CellInterchange
 from carousel.layout import check_gaps
 from carousel.recurrent import Recurrent, check_input_dtype, check_sizes, check_state
 
 __all__ = ["LSTMCell"]
 
 
-class LSTMCell(Recurrent):
+class LSTMCell(CellInterchange, Recurrent):
     """torch.nn.LSTMCell with the variants: one step, `h, c = cell(x, (h, c))`, weights without the suffix _l0.
 
     Dropout that holds one mask for a whole sequence (recurrent_dropout, weight_drop) is not a matter of one step:

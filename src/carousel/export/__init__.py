@@ -23,6 +23,9 @@ class Format(NamedTuple):
 
 FORMATS = {
     "onnx": Format("carousel.export.onnx", (".onnx",)),
+    "torch": Format("carousel.export.torch", (".safetensors",), ("member",)),
+    "keras": Format("carousel.export.keras", (".npz",), ("member",)),
+    "flax": Format("carousel.export.flax", (".safetensors",), ("member",)),
     "c": Format("carousel.export.c", ("",), ("int8", "calibrate")),
 }
 
@@ -41,7 +44,7 @@ def write(model: Path, to: str, out: Path, **choices: Any) -> dict[str, Any]:
         raise CarouselError(f"{out}: {wanted} for --to {to}; name the output so.")
     if not out.parent.is_dir():
         raise CarouselError(f"{out}: there is no folder {out.parent}; make it first.")
-    given = {name: value for name, value in choices.items() if value not in (None, False)}
+    given = {name: value for name, value in choices.items() if value is not None and value is not False}
     for name in given:
         if name not in known:
             raise CarouselError(f"--{name} is no choice of --to {to}; leave it out.")

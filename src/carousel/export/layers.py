@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from carousel import modelfile
 from carousel.cell import CellSpec
-from carousel.errors import CarouselError
+from carousel.config import ModelConfig
+from carousel.errors import CarouselError, NotSupported
 
-__all__ = ["Layers", "reorder"]
+__all__ = ["Layers", "four_gates", "refuse", "reorder", "stack_of"]
 
 Array = NDArray[Any]
 
@@ -33,6 +36,7 @@ class Layers:
     num_layers: int = 1
     bidirectional: bool = False
     batch_first: bool = False
+    dropout: float = 0.0  # between layers, in training
     weights: Mapping[str, Array] = ()  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
@@ -77,19 +81,17 @@ class Layers:
 
     @classmethod
     def of(cls, lstm: Any) -> Layers:
-        """The layers of a `carousel.LSTM`, float64 if it is, float32 otherwise."""
-        cell = lstm.spec
-        names = [
-            name + suffix for suffix in lstm._suffixes() for name in cell.shapes(lstm.input_size, lstm.hidden_size)
-        ]
+        """The layers of a `carousel.LSTM`, or the one of a `carousel.LSTMCell`: float64 if it is, float32 otherwise."""
+        names = [(suffix, name) for suffix in lstm._suffixes() for name in lstm._names]
         return cls(
-            cell,
+            lstm.spec,
             lstm.input_size,
             lstm.hidden_size,
             getattr(lstm, "num_layers", 1),
             getattr(lstm, "bidirectional", False),
             getattr(lstm, "batch_first", False),
-            {name if "_l" in name else f"{name}_l0": _array(getattr(lstm, name)) for name in names},
+            getattr(lstm, "dropout", 0.0),
+            {name + (suffix or "_l0"): _array(lstm._weight(name + suffix)) for suffix, name in names},
         )
 
 
@@ -108,3 +110,64 @@ def reorder(weight: Array, have: str, want: str) -> Array:
     """
     blocks = dict(zip(have, np.split(np.asarray(weight), len(have)), strict=True))
     return np.concatenate([blocks[gate] for gate in want])
+
+
+def four_gates(layers: Layers, layer: int) -> list[dict[str, Array]]:
+    """The weights of one layer with all four gates in the order i, f, g, o, and one bias, 0 where there is none.
+
+    With `coupled` the input gate is that of 1 - f: its weights are the forget gate's with the sign changed, since
+    1 - sigmoid(z) = sigmoid(-z).
+    """
+    found = []
+    for w in layers.layer(layer):
+        rows = {name: w[name] for name in ("weight_ih", "weight_hh")}
+        size = len(layers.spec.gates) * layers.hidden_size
+        rows["bias"] = w["bias_ih"] + w["bias_hh"] if layers.spec.bias else np.zeros(size, w["weight_ih"].dtype)
+        if layers.spec.coupled:  # stored as f, g, o
+            rows = {name: np.concatenate([-v[: layers.hidden_size], v]) for name, v in rows.items()}
+        found.append(rows)
+    return found
+
+
+_WHY = {
+    "peephole": "its gates do not see the cell state",
+    "layer_norm": "it has no layer norm",
+    "decay": "its cell state knows nothing of elapsed time",
+    "proj_size": "it has no projection",
+    "cell_clip": "it does not bound the cell state",
+    "zoneout_c": "it has no zoneout, which keeps a share of the old state in evaluation too",
+    "zoneout_h": "it has no zoneout, which keeps a share of the old state in evaluation too",
+}
+
+
+def refuse(spec: CellSpec, target: str, able: tuple[str, ...] = ()) -> None:
+    """NotSupported for the first variant of the cell that `target` has no equal of.
+
+    Recurrent dropout and weight drop change nothing in evaluation and stay behind.
+    """
+    for name, why in _WHY.items():
+        if getattr(spec, name) and name not in able:
+            raise NotSupported(f"{name} has no equal in {target}: {why}; export to onnx, which has it.")
+
+
+def stack_of(model: Path, member: int | None) -> Layers:
+    """The LSTM of a model file without its input and head; of an ensemble, that of one `member`, counted from 0."""
+    weights, document = modelfile.read(model)
+    config = ModelConfig.from_json(document["model"])
+    if member is None and config.seeds > 1:
+        raise CarouselError(
+            f"{model}: it is an ensemble of {config.seeds} members, of which this format holds one; choose it with"
+            f" --member 0 to {config.seeds - 1}."
+        )
+    if member is not None and not 0 <= member < config.seeds:
+        raise CarouselError(f"{model}: it has no member {member}; choose one of 0 to {config.seeds - 1}.")
+    prefix, stack = f"{member or 0}.stack.", config.stack
+    return Layers(
+        stack.cell,
+        config.input.step_size,
+        stack.hidden_size,
+        stack.num_layers,
+        stack.bidirectional,
+        dropout=stack.dropout if stack.num_layers > 1 else 0.0,
+        weights={name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)},
+    )
