@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from carousel import atomic, modelfile
 from carousel.config import ModelConfig
 from carousel.errors import CarouselError, NotSupported
-from carousel.export.c import forecast, record, reference, selftest
+from carousel.export.c import forecast, record, record_sequence, reference, selftest, sequence
 from carousel.export.c.plan import Plan, check_name, plan
 from carousel.inputs.fitted import TableInput
+from carousel.inputs.sequence import SequenceInput
 
 __all__ = ["files", "write"]
 
@@ -46,10 +47,8 @@ def write(model: Path, out: Path, int8: bool = False, calibrate: Path | None = N
 def files(name: str, config: ModelConfig, weights: Mapping[str, NDArray[Any]]) -> tuple[dict[str, str], dict[str, Any]]:
     """The files by name and what is to be said about them."""
     ready = plan(name, config, weights)
-    if config.task != "forecast":
-        raise NotSupported(f"a model of the task {config.task!r} has no C form.")
-    made = _forecast(ready)
-    return made, {"notes": []}
+    make = {"forecast": _forecast, "classify": _sequence, "tag": _sequence}[config.task]
+    return make(ready), {"notes": []}
 
 
 def _forecast(ready: Plan) -> dict[str, str]:
@@ -58,4 +57,13 @@ def _forecast(ready: Plan) -> dict[str, str]:
     _, expected = reference.forecast(ready, recorded.windows)
     header, source = forecast.source(ready)
     test = selftest.forecast_test(ready, recorded, np.asarray(expected), {})
+    return {f"{ready.name}.h": header, f"{ready.name}.c": source, f"{ready.name}_test.c": test}
+
+
+def _sequence(ready: Plan) -> dict[str, str]:
+    table = cast(SequenceInput, ready.config.input)
+    pushed = record_sequence.synthetic(table)
+    expected = reference.answer(ready, reference.sequence(ready, pushed.channels(table)))
+    header, source = sequence.source(ready)
+    test = selftest.sequence_test(ready, pushed, np.asarray(expected), {})
     return {f"{ready.name}.h": header, f"{ready.name}.c": source, f"{ready.name}_test.c": test}

@@ -122,3 +122,14 @@ def template(name: str, values: Mapping[str, Any]) -> str:
 def table_of(what: str, rows: list[str]) -> str:
     """A constant array of structs, one a line."""
     return f"static const {what} = {{\n    " + ",\n    ".join(rows) + "\n};"
+
+
+def codes_check(limits: Mapping[str, list[int]]) -> str:
+    """The check of codes, and their limits by the part of the input that they belong to."""
+    if not limits:
+        return ""
+    found = "".join(array(f"{part}_CODES", np.array(some, np.int32)) for part, some in limits.items())
+    return (
+        f"\n{found}\nstatic int codes_fit(const int32_t *codes, const int32_t *limits, int n)\n{{\n    int k;\n"
+        "    for (k = 0; k < n; k++)\n        if (codes[k] < 0 || codes[k] >= limits[k]) return 0;\n    return 1;\n}\n"
+    )

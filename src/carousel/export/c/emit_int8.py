@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from carousel.cell import CellSpec
 from carousel.export.c import emit
+from carousel.export.c.calendars import WHOLE_LINES
 from carousel.export.c.fixed import EXP2, LOG1P_EXP, LOG2, SIGMOID, SINE, WIDE
 from carousel.export.c.forecast import category_tables, codes_check, sizes, template_values
 from carousel.export.c.int8 import LOG_THIRD, LOG_WHOLE, Member, Scaling, Whole
@@ -19,14 +20,6 @@ from carousel.export.c.text import array, braces, comment, constants
 from carousel.inputs.fitted import Column
 
 __all__ = ["Tables", "layer_row", "math_tables", "source", "stack_constants"]
-
-_CALENDAR = {
-    "minute_of_hour": "x = turn(x, time, 3600, bits);",
-    "hour_of_day": "x = turn(x, time, 86400, bits);",
-    "day_of_week": "x = turn(x, time + 3 * 86400, 7 * 86400, bits);",
-    "day_of_month": "x = turn(x, time - month_start(month) * 86400, 2629800, bits);",
-    "day_of_year": "x = turn(x, time - month_start(month - (month % 12 + 12) % 12) * 86400, 31557600, bits);",
-}
 
 
 class Tables:
@@ -107,7 +100,7 @@ def source(whole: Whole) -> tuple[str, str]:
         "checked": True,
         "scales": _scales(whole),
         "column_tables": _column_tables(whole),
-        "calendar_lines": "\n".join(f"    {_CALENDAR[name]}" for name in table.calendar),
+        "calendar_lines": "\n".join(f"    {WHOLE_LINES[name]}" for name in table.calendar),
         "grid_seconds": round(table.grid.step),
         "time_unit": "seconds since 1970 on the clock of the wall" if table.stamps else "time * SCALE_TIME",
         "codes": codes_check(table),

@@ -7,21 +7,13 @@ from typing import Any, cast
 import numpy as np
 
 from carousel.export.c import emit
+from carousel.export.c.calendars import FLOAT_LINES
 from carousel.export.c.plan import Plan
 from carousel.export.c.text import array, braces, comment, constants, number
 from carousel.heads.forecast import ForecastHead
 from carousel.inputs.fitted import Column, TableInput
 
 __all__ = ["category_tables", "codes_check", "head_parts", "sizes", "source", "template_values"]
-
-DAY = "86400.0"
-_CALENDAR = {
-    "minute_of_hour": "x = turn(x, time, 3600.0);",
-    "hour_of_day": f"x = turn(x, time, {DAY});",
-    "day_of_week": f"x = turn(x, time + 3.0 * {DAY}, 7.0 * {DAY});",
-    "day_of_month": f"x = turn(x, time - (double)month_start(month) * {DAY}, 30.4375 * {DAY});",
-    "day_of_year": f"x = turn(x, time - (double)month_start(month - (month % 12 + 12) % 12) * {DAY}, 365.25 * {DAY});",
-}
 
 
 def source(plan: Plan) -> tuple[str, str]:
@@ -98,8 +90,9 @@ def template_values(plan: Plan, table: TableInput, head: ForecastHead) -> dict[s
         "known": bool(table.known),
         "fixed": bool(table.static),
         "ahead": bool(table.ahead_size),
+        "ahead_times": True,
         "calendar_features": bool(table.calendar),
-        "calendar_lines": "\n".join(f"    {_CALENDAR[name]}" for name in table.calendar),
+        "calendar_lines": "\n".join(f"    {FLOAT_LINES[name]}" for name in table.calendar),
         "grid_even": table.grid.kind in ("even", "uneven"),
         "grid_business": table.grid.kind == "business",
         "grid_month": table.grid.kind in ("month", "month_end"),
@@ -175,13 +168,6 @@ def category_tables(table: TableInput) -> str:
 
 def codes_check(table: TableInput) -> str:
     """The check of codes and their limits."""
-    if not table.embedded:
-        return ""
-    found = "\n"
-    for part, columns in (("ROW", table.features + table.known), ("KNOWN", table.known), ("FIXED", table.static)):
-        if some := _kind(columns, "category"):
-            found += array(f"{part}_CODES", np.array([c.codes for c in some], np.int32))
-    return found + (
-        "\nstatic int codes_fit(const int32_t *codes, const int32_t *limits, int n)\n{\n    int k;\n"
-        "    for (k = 0; k < n; k++)\n        if (codes[k] < 0 || codes[k] >= limits[k]) return 0;\n    return 1;\n}\n"
-    )
+    parts = (("ROW", table.features + table.known), ("KNOWN", table.known), ("FIXED", table.static))
+    found = {part: [c.codes for c in _kind(columns, "category")] for part, columns in parts}
+    return emit.codes_check({part: limits for part, limits in found.items() if limits})

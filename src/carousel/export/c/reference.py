@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 
 from carousel.cell import Masks, step
 from carousel.export.c.plan import Plan
+from carousel.heads.classify import probabilities
 from carousel.heads.forecast import ForecastHead, read_out
+from carousel.heads.tag import event_probability
 from carousel.inputs.fitted import Column, TableInput
+from carousel.inputs.sequence import Channels, SequenceInput
 from carousel.inputs.windows import Windows
 
-__all__ = ["Ranges", "embedded", "forecast", "run_layers", "sigmoid", "softplus"]
+__all__ = ["Pool", "Ranges", "answer", "forecast", "sequence"]
 
 Floats = NDArray[np.float64]
 
@@ -124,3 +127,91 @@ def _decode(plan: Plan, m: int, state: Floats, ahead: Floats, windows: Windows, 
     above, below = away(raw[..., middle + 1 :]), away(raw[..., :middle][..., ::-1])[..., ::-1]
     median = median[..., None]
     return np.concatenate([median - below, median, median + above], -1)
+
+
+def sequence(plan: Plan, channels: Channels, ranges: Ranges | None = None) -> Floats:
+    """Head outputs after every row [N, K], of a classifier those of the rows so far."""
+    table, head = cast(SequenceInput, plan.config.input), plan.config.head
+    seen, batch = Ranges() if ranges is None else ranges, len(channels.lengths)
+    made = np.zeros((len(channels.values), head.outputs))
+    for m in range(plan.config.seeds):
+        count = len(table.categories)
+        static = embedded(plan, m, channels.static, channels.static_codes, list(range(count, len(table.embedded))))
+        own = np.repeat(static, channels.lengths, 0)
+        x = np.concatenate([embedded(plan, m, channels.values, channels.codes, list(range(count))), own], 1)
+        seen.see("x", x)
+        seen.see("static", static)
+        state = start(plan, batch)
+        if table.static_size:
+            _begin(plan, m, state, static, seen)
+        pool = Pool(plan, m, batch)
+        for t in range(int(channels.lengths.max())):
+            on = np.flatnonzero(channels.lengths > t)
+            at = channels.offsets[:-1][on] + t
+            part = State([h[on] for h in state.h], [c[on] for c in state.c])
+            out = run_layers(plan, m, part, x[at], channels.elapsed[at].astype(np.float64), seen)
+            for n in range(plan.config.stack.num_layers):
+                state.h[n][on], state.c[n][on] = part.h[n], part.c[n]
+            made[at] += _output(plan, m, pool.add(out, on, t), seen)
+    return made / plan.config.seeds
+
+
+def _begin(plan: Plan, m: int, state: State, static: Floats, ranges: Ranges) -> None:
+    weights, stack = plan.members[m], plan.config.stack
+    flat = static @ weights["static.weight"].astype(np.float64).T + weights["static.bias"]
+    size = stack.num_layers * stack.output_size
+    for n, h in enumerate(np.split(flat[:, :size], stack.num_layers, 1)):
+        state.h[n][:] = h
+        ranges.see(f"h{n}", h)
+    for n, c in enumerate(np.split(flat[:, size:], stack.num_layers, 1)):
+        state.c[n][:] = c
+        ranges.see(f"c{n}", c)
+
+
+class Pool:
+    """What the rows so far make of the head's input."""
+
+    def __init__(self, plan: Plan, member: int, batch: int) -> None:
+        self.kind = getattr(plan.config.head, "pooling", "last")
+        size = plan.config.stack.output_size
+        self.total, self.weight, self.top = np.zeros((batch, size)), np.zeros((batch, 1)), np.full((batch, 1), -np.inf)
+        if self.kind == "attention":
+            self.score = plan.members[member]["head.attention.weight"].astype(np.float64)
+
+    def add(self, out: Floats, on: Any, t: int) -> Floats:
+        """Rows out [b, P] number t of the sequences `on` [b]."""
+        if self.kind == "last":
+            return out
+        if self.kind == "max":
+            self.total[on] = out if t == 0 else np.maximum(self.total[on], out)
+            return np.asarray(self.total[on])
+        fresh, old = np.ones((len(on), 1)), np.ones((len(on), 1))
+        if self.kind == "attention":
+            score = out @ self.score.T
+            top = np.maximum(self.top[on], score)
+            old, fresh, self.top[on] = np.exp(self.top[on] - top), np.exp(score - top), top
+        self.total[on] = self.total[on] * old + out * fresh
+        self.weight[on] = self.weight[on] * old + fresh
+        return np.asarray(self.total[on] / self.weight[on])
+
+
+def _output(plan: Plan, m: int, x: Floats, ranges: Ranges) -> Floats:
+    weights = {n: w.astype(np.float64) for n, w in plan.members[m].items() if n.startswith("head.")}
+    ranges.see("pooled", x)
+    if plan.config.head.width:
+        x = np.maximum(x @ weights["head.hidden.weight"].T + weights["head.hidden.bias"], 0.0)
+        ranges.see("wide", x)
+    y = x @ weights["head.out.weight"].T + weights["head.out.bias"]
+    ranges.see("out", y)
+    return np.asarray(y)
+
+
+def answer(plan: Plan, outputs: Floats) -> Floats:
+    """Head outputs [N, K] as C answers: probabilities, probability and alarm, or a number and its quantiles."""
+    head = plan.config.head
+    if head.kind == "label":
+        return probabilities(outputs, head.temperature)
+    if head.kind == "event":
+        p = event_probability(outputs, head.temperature)
+        return np.stack([p, (p >= head.threshold).astype(np.float64)], 1)
+    return np.asarray(head.numbers(outputs))

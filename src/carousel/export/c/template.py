@@ -34,8 +34,8 @@ def fill(text: str, values: Mapping[str, Any]) -> str:
             if all(holds):
                 kept.append(line)
         elif words[1] == "if":
-            flag = bool(values[words[-1]])
-            holds.append(flag if words[2] != "not" else not flag)
+            flag = all(holds) and bool(values[words[-1]]) != (words[2] == "not")
+            holds.append(flag)
         elif words[1] == "else":
             holds[-1] = not holds[-1]
         else:

@@ -56,6 +56,7 @@ static float *calendar_of(float *x, double time)
 ${calendar_lines}
     return x;
 }
+//@ if ahead_times
 
 /* The time of a step ahead, where the clock of the wall is not changed in between. */
 static double time_ahead(double time, int steps)
@@ -80,3 +81,4 @@ static double time_ahead(double time, int steps)
     return time + (double)(month_start(later) - month_start(month)) * 86400.0;
 //@ end
 }
+//@ end

@@ -46,6 +46,7 @@ static int16_t *calendar_of(int16_t *x, int64_t time, int bits)
 ${calendar_lines}
     return x;
 }
+//@ if ahead_times
 
 /* The time of a step ahead, where the clock of the wall is not changed in between. */
 static int64_t time_ahead(int64_t time, int steps)
@@ -70,3 +71,4 @@ static int64_t time_ahead(int64_t time, int steps)
     return time + (month_start(later) - month_start(month)) * 86400;
 //@ end
 }
+//@ end
