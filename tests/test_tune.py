@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -9,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from carousel import CarouselError, DataError, Forecaster, TrainConfig
+from carousel import CarouselError, DataError, Forecaster, TrainConfig, cli
 from carousel.train import Event, Interrupted
 from carousel.tune import SPACE, Choice, Range, tune
 
@@ -166,3 +167,26 @@ def test_a_forecaster_is_tuned_and_keeps_the_table(tmp_path: Path) -> None:
     model.save(tmp_path / "m.safetensors")
     assert Forecaster.load(tmp_path / "m.safetensors").provenance_["tune"] == table
     assert model.predict(TABLE).height == 3
+
+
+def test_the_command_line_searches_extends_and_keeps_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = tmp_path / "d.csv", tmp_path / "m.safetensors"
+    TABLE.write_csv(data)
+    settings = ("steps=6", "warmup=2", "hidden_size=4", "num_layers=1", "batch_size=8", "evaluate_every=3", "width=4")
+    fit = ["fit", "forecast", str(data), f"--out={out}", "--time=t", "--target=y", "--horizon=3"]
+    fit += [f"--set={setting}" for setting in settings]
+    assert cli.run([*fit, "--tune=2", "--json"]) == 0
+    found = capsys.readouterr()
+    assert found.err.count("carousel: ") == 0
+    assert found.err.startswith("trial 1/2: ")
+    table = json.loads(found.out)["provenance"]["tune"]
+    assert len(table["trials"]) == 2
+    assert not table["best"].keys() & {"hidden_size", "num_layers", "batch_size", "width"}
+    assert cli.run([*fit, "--tune=3"]) == 2
+    assert f"carousel: {out}.tune: there is a search already; resume it" in capsys.readouterr().err
+    assert cli.run([*fit, "--tune=3", "--resume", "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)["provenance"]["tune"]
+    assert again["trials"][:2] == table["trials"]
+    assert len(again["trials"]) == 3

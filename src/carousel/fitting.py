@@ -41,6 +41,10 @@ Set = Annotated[
     Names,
     typer.Option("--set", metavar="NAME=VALUE", help="A choice of training, as hidden_size=128; may be repeated."),
 ]
+Tune = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Try N settings on validation data and fit the best; --set fixes some."),
+]
 Until = Annotated[str | None, typer.Option(metavar="TIME", help="Leave out rows after this time, to evaluate on them.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint of an interrupted fit.")]
 
@@ -81,6 +85,7 @@ def forecast(
     ] = None,
     seeds: Seeds = 1,
     set_: Set = None,
+    tune: Tune = None,
     skip_short: Annotated[bool, typer.Option("--skip-short", help="Leave out series that are too short.")] = False,
     resume: Resume = False,
     as_json: Json = False,
@@ -115,7 +120,7 @@ def forecast(
     )
     frame = _until(frame, time, until, data)
     more = {"skip_short": skip_short, "valid": None if valid is None else read(valid)}
-    seconds = _run(model, frame, out, resume, data, more, valid=valid)
+    seconds = _run(model, frame, out, resume, data, more, _search(tune, set_), valid=valid)
     _tell(model, out, data, seconds, as_json, until, " --future FILE" if known else "")
 
 
@@ -142,6 +147,7 @@ def classify(
     ] = None,
     seeds: Seeds = 1,
     set_: Set = None,
+    tune: Tune = None,
     resume: Resume = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -168,7 +174,7 @@ def classify(
         config=Classifier.defaults.with_settings(set_ or []),
     )
     more = {name: None if path is None else read(path) for name, path in (("labels", labels), ("valid", valid))}
-    seconds = _run(model, frame, out, resume, data, more, valid=valid, labels=labels)
+    seconds = _run(model, frame, out, resume, data, more, _search(tune, set_), valid=valid, labels=labels)
     _tell(model, out, data, seconds, as_json)
 
 
@@ -205,6 +211,7 @@ def tag(
     until: Until = None,
     seeds: Seeds = 1,
     set_: Set = None,
+    tune: Tune = None,
     resume: Resume = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -236,7 +243,8 @@ def tag(
     if target is None and event is None:
         raise CarouselError("what to learn is not said; name --target, or --event with --ahead.")
     frame = _until(frame, time, until, data)
-    seconds = _run(model, frame, out, resume, data, {"valid": None if valid is None else read(valid)}, valid=valid)
+    more = {"valid": None if valid is None else read(valid)}
+    seconds = _run(model, frame, out, resume, data, more, _search(tune, set_), valid=valid)
     _tell(model, out, data, seconds, as_json, until)
 
 
@@ -284,16 +292,44 @@ def _until(frame: Any, time: str | None, until: str | None, data: Path) -> Any:
     return evaluate.rows_until(frame, time, until, source=str(data))
 
 
+def _search(trials: int | None, settings: Names) -> dict[str, Any]:
+    """What a search is told: how many trials, and what `--set` has settled."""
+    if trials is None:
+        return {}
+    given = [setting.partition("=")[0] for setting in settings or ()]
+    return {"trials": trials, "fixed": [*given, *(f"cell.{name}" for name in given)]}
+
+
 def _run(
-    model: Any, frame: Any, out: Path, resume: bool, data: Path, more: dict[str, Any], **files: Path | None
+    model: Any,
+    frame: Any,
+    out: Path,
+    resume: bool,
+    data: Path,
+    more: dict[str, Any],
+    search: dict[str, Any],
+    **files: Path | None,
 ) -> float:
-    """Fit and save; the seconds that it took."""
+    """Fit, after a search for settings where one is asked for, and save; the seconds that it took."""
     from carousel import progress
 
     started = monotonic()
     checkpoint = out.with_name(out.name + ".checkpoint")
     with noting(), naming(**files), progress.training() as show:
-        model.fit(frame, checkpoint=checkpoint, resume=resume, progress=show, source=str(data), **more)
+        given: dict[str, Any] = {
+            "checkpoint": checkpoint,
+            "resume": resume,
+            "progress": show,
+            "source": str(data),
+            **more,
+        }
+        if search:
+            from carousel.tune import tune
+
+            storage = out.with_name(out.name + ".tune")
+            tune(model, frame, storage=storage, say=lambda line: typer.echo(line, err=True), **search, **given)
+        else:
+            model.fit(frame, **given)
     model.save(out)
     checkpoint.unlink(missing_ok=True)
     return monotonic() - started
