@@ -297,7 +297,7 @@ class Translator(Estimator):
         if y is None:
             table = columns.as_frame(X, name)
             columns.require(table, (self.source, self.target), name)
-            source, target = (_text(table, column, name) for column in (self.source, self.target))
+            source, target = (columns.texts(table, column, name) for column in (self.source, self.target))
         else:
             source, target = list(X), list(y)
             if len(source) != len(target):
@@ -315,8 +315,7 @@ class Translator(Estimator):
             return list(X), "polars"
         table = columns.as_frame(X, name)
         column = self._fitted().input.columns[0]
-        columns.require(table, (column,), name)
-        return _text(table, column, name), table.implementation
+        return columns.texts(table, column, name), table.implementation
 
     def _hold_out(self, source: list[str], settings: TrainConfig) -> NDArray[np.bool_]:
         """The same source never stands on both sides."""
@@ -343,12 +342,6 @@ class Translator(Estimator):
             "encoder_layers": head.encoder_layers,
             "seeds": config.seeds,
         }
-
-
-def _text(table: columns.Frame, column: str, name: str) -> list[str]:
-    if not columns.is_text(table[column]):
-        raise DataError(f"{name}, column {column!r}: {table[column].dtype} is no text; name a column of texts.")
-    return ["" if text is None else str(text) for text in table[column].to_list()]
 
 
 def _forms(words: Vocabulary, word: str) -> set[tuple[int, ...]]:

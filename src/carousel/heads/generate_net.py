@@ -38,7 +38,7 @@ class GenerateNet(nn.Module):
         state = layers[-1].proj_size or layers[-1].hidden_size
         self.mix = nn.Linear(state, head.embedding) if state != head.embedding else None
         self.bias = nn.Parameter(torch.zeros(vocabulary))
-        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        nn.init.normal_(self.embedding.weight, std=head.embedding**-0.5)
 
     def forward(self, tokens: Tensor, states: States | None = None) -> Read:
         head, training = self.head, self.training

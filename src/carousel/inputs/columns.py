@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from carousel.errors import DataError
 from carousel.inputs.clock import Clock
 
-__all__ = ["LARGEST", "as_frame", "categories", "is_text", "moderate", "numbers", "require", "times"]
+__all__ = ["LARGEST", "as_frame", "categories", "is_text", "moderate", "numbers", "require", "texts", "times"]
 
 LARGEST = 1e140  # beyond it, sums of squares leave the range of float64
 Frame = nw.DataFrame[Any]
@@ -127,6 +127,17 @@ def moderate(column: Column, source: str) -> NDArray[np.float64]:
             " correct it, or give the column in a larger unit."
         )
     return found
+
+
+def texts(frame: Frame, name: str, source: str) -> list[str]:
+    """The texts of a column, empty where one is missing.
+
+    Raises DataError where there is no such column, or it holds no text.
+    """
+    require(frame, (name,), source)
+    if not is_text(frame[name]):
+        raise DataError(f"{source}, column {name!r}: {frame[name].dtype} is no text; name a column of texts.")
+    return ["" if text is None else str(text) for text in _texts(frame[name])]
 
 
 def categories(column: Column) -> tuple[NDArray[np.float64], tuple[str, ...]]:

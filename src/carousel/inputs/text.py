@@ -83,17 +83,17 @@ class Vocabulary:
         names = [str(engine.id_to_token(k)) for k in range(engine.get_vocab_size())]
         return ("<s>", "</s>", "<turn>", *(names if self.kind == "word" else (str(decode([n])) for n in names)))
 
-    def encode(self, texts: Sequence[str], *, dropout: float = 0.0) -> Tokens:
+    def encode(self, texts: Sequence[str], *, dropout: float = 0.0, longest: int | None = LONGEST) -> Tokens:
         """Ids of each text, without marks. `dropout` skips merges at random (BPE dropout, Provilkov et al. 2020).
 
         Raises ValueError for dropout with another kind than "bpe" or outside [0, 1), DataError for a text of more than
-        a million characters or that is no valid Unicode.
+        `longest` characters or that is no valid Unicode.
         """
         if not 0 <= dropout < 1 or (dropout and self.kind != "bpe"):
             raise ValueError(
                 f"dropout of merges is in [0, 1) and needs the kind 'bpe', got {dropout} for {self.kind!r}"
             )
-        given = [self._given(k, text) for k, text in enumerate(texts)]
+        given = [self._given(k, text, longest) for k, text in enumerate(texts)]
         engine = self._engine
         if self.kind == "bpe":
             engine.model.dropout = dropout or None
@@ -108,10 +108,10 @@ class Vocabulary:
         texts = self._engine.decode_batch(kept, skip_special_tokens=False) if kept else []
         return [text[1:] if self.kind in _SPACED else text for text in texts]
 
-    def _given(self, k: int, text: str) -> str:
-        if len(text) > LONGEST:
+    def _given(self, k: int, text: str, longest: int | None) -> str:
+        if longest is not None and len(text) > longest:
             raise DataError(
-                f"text {k + 1} has {len(text):,} characters, at most {LONGEST:,} are taken at once; split it into"
+                f"text {k + 1} has {len(text):,} characters, at most {longest:,} are taken at once; split it into"
                 " sentences or paragraphs."
             )
         try:
