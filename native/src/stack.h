@@ -55,6 +55,7 @@ class Dense {
     int64_t inputs() const { return weights_.matrix.K; }
     int64_t padded() const { return weights_.matrix.vectors * step_kernels().lanes; }
     void operator()(const float* x, float* y) const { step_kernels().dense(weights_, x, y); }  // y [padded]
+    void rows(int64_t n, const float* const* x, float* y) const { step_kernels().dense_rows(weights_, n, x, y); }
 
   private:
     StepDense weights_;

@@ -63,6 +63,10 @@ struct StepKernels {
     void (*steps)(const StepWeights&, int64_t n, const float* const* x, const float* elapsed, const StepState*,
                   void* scratch);
     void (*dense)(const StepDense&, const float* x, float* y);  // y [N padded]
+    // The same for n rows; y [n, N padded].
+    void (*dense_rows)(const StepDense&, int64_t n, const float* const* x, float* y);
+    // y = (x - mean) / scale within +-bound, in double, then rounded to float.
+    void (*scale)(const double* x, const double* mean, const double* scale, double bound, int64_t n, float* y);
 };
 
 // Those of the instruction set in use.

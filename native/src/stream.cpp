@@ -11,6 +11,8 @@
 namespace carousel {
 namespace {
 
+constexpr double largest = 1e140;  // as in inputs/columns.py: beyond it, squares leave the range
+
 constexpr double nan_value = std::numeric_limits<double>::quiet_NaN();
 
 // NaN where x is.
@@ -49,7 +51,19 @@ void Program::finish() {
     const int64_t lanes = step_kernels().lanes, P = stacks.front().output();
     const auto whole = [&](int64_t n) { return (n + lanes - 1) / lanes * lanes; };
     value_size_ = static_values_ = 0;
-    for (const NumberColumn& c : numbers) value_size_ += c.gaps ? 4 : 1;
+    gapped_ = 0;
+    spans_.clear(), means_.clear(), scales_.clear();
+    for (int64_t k = 0; k < count_of(numbers); ++k) {
+        const NumberColumn& c = numbers[static_cast<size_t>(k)];
+        const bool simple = !c.gaps && c.squash == 0;
+        if (!spans_.empty() && simple && spans_.back().simple)
+            ++spans_.back().count;
+        else
+            spans_.push_back({k, 1, simple});
+        means_.push_back(c.mean), scales_.push_back(c.scale);
+        value_size_ += c.gaps ? 4 : 1;
+        gapped_ += c.gaps;
+    }
     for (const NumberColumn& c : static_numbers) static_values_ += 1 + c.gaps;
     value_size_ += uneven + calendar;
     input_ = value_size_ + static_values_;
@@ -68,17 +82,19 @@ void Program::finish() {
             throw std::invalid_argument("the sizes of stack and head do not fit the input");
         widest = std::max({widest, head.out.padded(), head.hidden ? head.hidden.padded() : 0, lanes});
     }
-    outputs_ = read_out == ReadOut::label ? logits() : read_out == ReadOut::event ? 2 : 1 + count_of(errors);
-    const int64_t doubles = 3 + 2 * count_of(numbers) + count_of(static_categories);
+    outputs_ = read_out == ReadOut::label || read_out == ReadOut::raw ? logits()
+               : read_out == ReadOut::event                           ? 2
+                                                                      : 1 + count_of(errors);
+    const int64_t doubles = 3 + 2 * gapped_ + count_of(static_categories);
     at_members_ = (static_cast<size_t>(doubles) * 8 + static_cast<size_t>(static_values_) * 4 + 63) / 64 * 64;
     bytes_ = (at_members_ + stacks.size() * static_cast<size_t>(member_floats_) * 4 + 63) / 64 * 64;
     plain_bytes_ = static_cast<size_t>(doubles) * 8 +
                    4 * (static_cast<size_t>(static_values_) +
                         stacks.size() * static_cast<size_t>(stacks.front().plain_floats() + pool_floats_));
     x_.assign(static_cast<size_t>(step_rows * whole(input_)), 0.0f);
-    pooled_.assign(static_cast<size_t>(whole(P)), 0.0f);
-    hidden_.assign(static_cast<size_t>(widest), 0.0f);
-    logits_.assign(static_cast<size_t>(widest), 0.0f);
+    pooled_.assign(static_cast<size_t>(step_rows * whole(P)), 0.0f);
+    hidden_.assign(static_cast<size_t>(step_rows * widest), 0.0f);
+    logits_.assign(static_cast<size_t>(step_rows * widest), 0.0f);
     sums_.assign(static_cast<size_t>(step_rows * logits()), 0.0);
 }
 
@@ -86,7 +102,7 @@ Program::View Program::view(const void* stream) const {
     auto* memory = static_cast<uint8_t*>(const_cast<void*>(stream));
     auto* words = reinterpret_cast<int64_t*>(memory);
     auto* doubles = reinterpret_cast<double*>(memory);
-    const int64_t n = count_of(numbers);
+    const int64_t n = gapped_;
     int64_t* codes = words + 3 + 2 * n;
     return {words,
             words + 1,
@@ -112,7 +128,7 @@ Verdict Program::begin(void* stream, const float* values, const int64_t* codes) 
     const View v = view(stream);
     *v.begun = given;
     *v.time = nan_value;
-    std::fill_n(v.seen, numbers.size(), nan_value);
+    std::fill_n(v.seen, gapped_, nan_value);
     if (!fixed || !given) return {};
     std::copy_n(values, static_values_, v.values);
     std::copy_n(codes, static_categories.size(), v.codes);
@@ -132,11 +148,12 @@ Verdict Program::begin(void* stream, const float* values, const int64_t* codes) 
 Verdict Program::check(const void* stream, const Row& row) const {
     const View v = view(stream);
     if (!*v.begun) return {Refusal::no_static};
-    for (size_t k = 0; k < numbers.size(); ++k) {
+    int64_t odd = 0;
+    for (size_t k = 0; k < numbers.size(); ++k) odd += !(std::abs(row.numbers[k]) <= largest);
+    for (size_t k = 0; odd && k < numbers.size(); ++k) {
         const double x = row.numbers[k];
-        if (std::isfinite(x)) continue;
-        if (std::isinf(x)) return {Refusal::infinite, static_cast<int64_t>(k)};
-        if (!numbers[k].gaps) return {Refusal::missing, static_cast<int64_t>(k)};
+        if (std::abs(x) > largest) return {Refusal::infinite, static_cast<int64_t>(k)};
+        if (std::isnan(x) && !numbers[k].gaps) return {Refusal::missing, static_cast<int64_t>(k)};
     }
     for (size_t k = 0; k < categories.size(); ++k)
         if (row.codes[k] < 0 || row.codes[k] >= categories[k].codes)
@@ -149,17 +166,29 @@ Verdict Program::check(const void* stream, const Row& row) const {
 // The numeric channels of the row into x; its elapsed time. The memory of what was seen moves on.
 float Program::advance(const View& v, const Row& row, float* x) const {
     const double elapsed = *v.rows ? (row.time - *v.time) / unit : 0.0;
-    for (size_t k = 0; k < numbers.size(); ++k) {
-        const double y = scaled(numbers[k], row.numbers[k], bound);
-        const bool missing = std::isnan(y);
-        if (!missing) v.seen[k] = row.time, v.last[k] = y;
-        if (numbers[k].gaps) {
-            const double since = (row.time - v.seen[k]) / unit;
-            *x++ = missing ? 0.0f : static_cast<float>(y);
-            *x++ = missing ? 0.0f : 1.0f;
-            *x++ = std::isnan(since) ? 1.0f : static_cast<float>(fade(since));
+    int64_t gapped = 0;
+    for (const Span& span : spans_) {
+        if (span.simple) {
+            step_kernels().scale(row.numbers + span.first, means_.data() + span.first, scales_.data() + span.first,
+                                 bound, span.count, x);
+            x += span.count;
+            continue;
         }
-        *x++ = static_cast<float>(v.last[k]);
+        const NumberColumn& c = numbers[static_cast<size_t>(span.first)];
+        const double y = scaled(c, row.numbers[span.first], bound);
+        if (!c.gaps) {
+            *x++ = static_cast<float>(y);
+            continue;
+        }
+        const bool missing = std::isnan(y);
+        double &seen = v.seen[gapped], &last = v.last[gapped];
+        ++gapped;
+        if (!missing) seen = row.time, last = y;
+        const double since = (row.time - seen) / unit;
+        *x++ = missing ? 0.0f : static_cast<float>(y);
+        *x++ = missing ? 0.0f : 1.0f;
+        *x++ = std::isnan(since) ? 1.0f : static_cast<float>(fade(since));
+        *x++ = static_cast<float>(last);
     }
     if (uneven) *x++ = static_cast<float>(fade(elapsed));
     for (int64_t k = 0; k < calendar; ++k) *x++ = static_cast<float>(row.calendar[k]);
@@ -176,7 +205,8 @@ void Program::embed(const View& v, const Row& row, size_t member, float* x) cons
         x = copy_embedding(static_categories[k], member, v.codes[k], x);
 }
 
-const float* Program::pool(const View& v, size_t member, const float* h) const {
+// Of the rows so far; in the stream, or in `to` [P].
+const float* Program::pool(const View& v, size_t member, const float* h, float* to) const {
     if (pooling <= Pooling::last) return h;
     const int64_t P = stacks[member].output();
     float* kept = state(v, member) + state_floats_;
@@ -202,28 +232,36 @@ const float* Program::pool(const View& v, size_t member, const float* h) const {
     }
     for (int64_t k = 0; k < P; ++k) {
         kept[k] = kept[k] * fall + h[k] * share;
-        pooled_[static_cast<size_t>(k)] = kept[k] / count;
+        to[k] = kept[k] / count;
     }
-    return pooled_.data();
+    return to;
 }
 
-void Program::add_head(size_t member, const float* pooled, double* sums) const {
+// The logits of n rows, added to sums [n, logits].
+void Program::add_head(size_t member, int64_t n, const float* const* pooled, double* sums) const {
     const Head& head = heads[member];
+    const float* inner[step_rows];
     if (head.hidden) {
-        head.hidden(pooled, hidden_.data());
-        for (int64_t k = 0; k < head.hidden.outputs(); ++k) {
-            float& y = hidden_[static_cast<size_t>(k)];
-            y = y > 0 ? y : 0;
-        }
-        pooled = hidden_.data();
+        const int64_t wide = head.hidden.padded();
+        head.hidden.rows(n, pooled, hidden_.data());
+        for (int64_t k = 0; k < n * wide; ++k)
+            hidden_[static_cast<size_t>(k)] = std::max(hidden_[static_cast<size_t>(k)], 0.0f);
+        for (int64_t k = 0; k < n; ++k) inner[k] = hidden_.data() + k * wide;
+        pooled = inner;
     }
-    head.out(pooled, logits_.data());
-    for (int64_t k = 0; k < logits(); ++k) sums[k] += static_cast<double>(logits_[static_cast<size_t>(k)]);
+    head.out.rows(n, pooled, logits_.data());
+    for (int64_t r = 0; r < n; ++r)
+        for (int64_t k = 0; k < logits(); ++k)
+            sums[r * logits() + k] += static_cast<double>(logits_[static_cast<size_t>(r * head.out.padded() + k)]);
 }
 
 // From the sum over the members.
 void Program::give(const double* sums, double* out) const {
     const double members = static_cast<double>(stacks.size());
+    if (read_out == ReadOut::raw) {
+        for (int64_t k = 0; k < outputs_; ++k) out[k] = sums[k] / members;
+        return;
+    }
     if (read_out == ReadOut::regression) {
         const double y = sums[0] / members * scale + mean;
         out[0] = y;
@@ -251,7 +289,8 @@ void Program::push(void* stream, const Row& row, double* out) const {
     for (size_t m = 0; m < stacks.size(); ++m) {
         embed(v, row, m, x + value_size_);
         stacks[m].step(x, elapsed, state(v, m));
-        add_head(m, pool(v, m, stacks[m].top(state(v, m))), sums_.data());
+        const float* pooled = pool(v, m, stacks[m].top(state(v, m)), pooled_.data());
+        add_head(m, 1, &pooled, sums_.data());
     }
     give(sums_.data(), out);
 }
@@ -276,8 +315,11 @@ void Program::push_many(int64_t n, void* const* streams, const Row* rows, double
                 states[k] = state(v, m);
             }
             stacks[m].steps(count, x, elapsed, states);
+            const float* pooled[step_rows];
+            const int64_t P = static_cast<int64_t>(pooled_.size()) / step_rows;
             for (int64_t k = 0; k < count; ++k)
-                add_head(m, pool(view(streams[start + k]), m, stacks[m].top(states[k])), sums_.data() + k * logits());
+                pooled[k] = pool(view(streams[start + k]), m, stacks[m].top(states[k]), pooled_.data() + k * P);
+            add_head(m, count, pooled, sums_.data());
         }
         for (int64_t k = 0; k < count; ++k) give(sums_.data() + k * logits(), out + (start + k) * outputs_);
     }
@@ -287,7 +329,7 @@ void Program::save(const void* stream, uint8_t* to) const {
     const View v = view(stream);
     const int64_t plain = stacks.front().plain_floats();
     to = put(to, v.rows,
-             3 + 2 * count_of(numbers) + count_of(static_categories));  // one after the other, as view() says
+             3 + 2 * gapped_ + count_of(static_categories));  // one after the other, as view() says
     to = put(to, v.values, static_values_);
     std::vector<float> flat(static_cast<size_t>(plain));
     for (size_t m = 0; m < stacks.size(); ++m) {
@@ -299,7 +341,7 @@ void Program::save(const void* stream, uint8_t* to) const {
 
 bool Program::load(const uint8_t* from, void* stream) const {
     const int64_t plain = stacks.front().plain_floats();
-    const int64_t words = 3 + 2 * count_of(numbers) + count_of(static_categories);
+    const int64_t words = 3 + 2 * gapped_ + count_of(static_categories);
     std::vector<int64_t> head(static_cast<size_t>(words));
     take(from, head.data(), words);
     if (head[0] < 0 || head[1] < 0 || head[1] > 1) return false;

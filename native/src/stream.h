@@ -24,7 +24,7 @@ struct Embedding {
 };
 
 enum class Pooling : int { none = 0, last, mean, max, attention };
-enum class ReadOut : int { label = 0, regression, event };
+enum class ReadOut : int { label = 0, regression, event, raw };  // raw: the logits themselves
 
 struct Head {
     Dense hidden, out, attention;  // the first and the last only where there is one
@@ -92,22 +92,31 @@ class Program {
     // Where a stream keeps what.
     struct View {
         int64_t *rows, *begun;
-        double *time, *seen, *last;  // [1], [numbers], [numbers]
+        double *time, *seen, *last;  // [1], then of the numbers with gaps: when seen, and the value scaled
         int64_t* codes;              // [static categories]
         float *values, *members;     // [static numbers' channels], [members][member_floats]
     };
     View view(const void* stream) const;
     float advance(const View& v, const Row& row, float* x) const;
     void embed(const View& v, const Row& row, size_t member, float* x) const;
-    const float* pool(const View& v, size_t member, const float* h) const;
-    void add_head(size_t member, const float* pooled, double* sums) const;
+    const float* pool(const View& v, size_t member, const float* h, float* to) const;
+    void add_head(size_t member, int64_t n, const float* const* pooled, double* sums) const;
     void give(const double* sums, double* out) const;
     float* state(const View& v, size_t member) const {
         return v.members + static_cast<int64_t>(member) * member_floats_;
     }
     int64_t logits() const { return heads.front().out.outputs(); }
 
+    // Numbers that follow one another and are scaled alike, so that vectors can do it.
+    struct Span {
+        int64_t first, count;
+        bool simple;
+    };
+
     size_t bytes_ = 0, plain_bytes_ = 0, at_members_ = 0;
+    int64_t gapped_ = 0;
+    std::vector<Span> spans_;
+    std::vector<double> means_, scales_;
     int64_t value_size_ = 0, input_ = 0, static_values_ = 0, outputs_ = 0;
     int64_t state_floats_ = 0, pool_floats_ = 0, member_floats_ = 0;
     mutable std::vector<float> x_, pooled_, hidden_, logits_;

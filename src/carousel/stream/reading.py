@@ -138,7 +138,8 @@ class Reader:
             return DataError(f"{where}, column {self.numbers[column]!r}: {_MISSING}.")
         if why == 2:
             return DataError(
-                f"{where}, column {self.numbers[column]!r}: the value is infinite; correct it, or null for missing."
+                f"{where}, column {self.numbers[column]!r}: the value is infinite, or beyond 1e140; correct it, or null"
+                " for missing."
             )
         if why == 3:
             return DataError(f"{where}: the time is missing or not finite; give it with every row.")
