@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -38,8 +38,8 @@ class Classifier(SequenceEstimator):
     are categories, `long` the columns of variable and value in a table of events. Of arrays: `fit(X, y)` with X a list
     of arrays [T, C], or [B, T, C], or [B, T], and none of these names.
 
-    `pooling` how rows become one: last, mean, max, attention; `class_weight` None or "balanced"; `quantiles` of a
-    number; `seeds` members of the ensemble; `config` None: `Classifier.defaults`.
+    `pooling` how rows become one: last, mean, max, attention; `class_weight` None, "balanced", or a weight for each
+    label; `quantiles` of a number; `seeds` members of the ensemble; `config` None: `Classifier.defaults`.
 
     >>> import numpy as np
     >>> rng = np.random.default_rng(0)
@@ -82,7 +82,7 @@ class Classifier(SequenceEstimator):
         long: Sequence[str] | None = None,
         kind: Literal["label", "regression"] = "label",
         pooling: Pooling = "mean",
-        class_weight: Literal["balanced"] | None = None,
+        class_weight: Literal["balanced"] | Mapping[Any, float] | None = None,
         quantiles: Sequence[float] = (0.05, 0.95),
         seeds: int = 1,
         config: TrainConfig | None = None,
@@ -147,7 +147,7 @@ class Classifier(SequenceEstimator):
             return config, Examples(
                 channels(sequences, config.input),
                 target,
-                self._weights_of(truth, part),
+                self._class_weights(truth),
                 part,
                 held_out[:0] if all_of_it else held_out,
             )
@@ -187,15 +187,11 @@ class Classifier(SequenceEstimator):
             return predicted
         return id_table(sequences, {"prediction": predicted.tolist()} | rest)
 
-    def predict_proba(self, X: Any, *, source: str | None = None) -> Floats:
-        """Calibrated probabilities [B, K] of `classes_`; sequences of a table are sorted by id."""
-        if self._fitted().head.kind != "label":
-            raise CarouselError("a model of numbers has no probabilities; its predictions have quantiles.")
-        sequences = self.read(X, source=source or ("data" if is_frame(X) else "X"))
-        return self.proba_at(sequences)
+    def _predict_proba(self, X: Any, *, source: str | None = None) -> Floats:
+        return self.proba_at(self.read(X, source=source or ("data" if is_frame(X) else "X")))
 
     def proba_at(self, sequences: Sequences) -> Floats:
-        """Probabilities [B, K] of sequences that `read` gave."""
+        """Probabilities [B, K] of sequences that `read` gave; those of a table are sorted by id."""
         return probabilities(self.outputs(sequences), self._fitted().head.temperature)
 
     def score(self, X: Any, y: Any = None, *, labels: Any = None, source: str | None = None) -> float:
@@ -239,10 +235,7 @@ class Classifier(SequenceEstimator):
             raise CarouselError(f"kind must be label or regression, got {self.kind!r}.")
         if self.pooling not in ("last", "mean", "max", "attention"):
             raise CarouselError(f"pooling must be last, mean, max or attention, got {self.pooling!r}.")
-        if self.class_weight not in (None, "balanced"):
-            raise CarouselError(f"class_weight must be None or 'balanced', got {self.class_weight!r}.")
-        if self.class_weight and self.kind == "regression":
-            raise CarouselError("class_weight is about labels, and kind is regression; leave it out.")
+        self._check_class_weight(self.kind)
 
     def _labels(self, sequences: Sequences, y: Any, labels: Any, kind: str) -> Labels:
         """The label of each sequence [B], NaN where none is given."""
@@ -313,13 +306,6 @@ class Classifier(SequenceEstimator):
                 errors=(0.0,) * len(quantiles),
             )
         return ModelConfig("classify", seen, self._stack(seen), head, int(self.seeds))
-
-    def _weights_of(self, truth: Labels, part: Ints) -> Floats:
-        weight = np.ones(len(truth.values))
-        if self.class_weight == "balanced":
-            count = np.bincount(truth.values[part].astype(np.int64), minlength=len(truth.classes))
-            weight = (len(part) / (len(count) * np.maximum(count, 1)))[truth.values.astype(np.int64)]
-        return weight
 
     def _calibrate(
         self, config: ModelConfig, examples: Examples, made: Floats

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import narwhals as nw
 import numpy as np
@@ -17,6 +18,7 @@ from carousel import modelfile
 from carousel.config import ModelConfig, StackConfig, from_json
 from carousel.errors import CarouselError, DataError
 from carousel.inputs import columns
+from carousel.inputs.labels import Labels
 from carousel.inputs.rows import Sequences, channels, read_arrays, read_sequences, sequence_roles
 from carousel.inputs.sequence import SequenceInput
 from carousel.inputs.sequence_fit import fit_input
@@ -49,6 +51,8 @@ class SequenceEstimator:
     categorical: Sequence[str]
     long: Sequence[str] | None
     seeds: int
+    kind: Literal["label", "regression"]
+    class_weight: Literal["balanced"] | Mapping[Any, float] | None
     provenance_: dict[str, Any]
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -67,6 +71,20 @@ class SequenceEstimator:
     def __repr__(self) -> str:
         given = {k: v for k, v in self.get_params().items() if v is not None and v != ()}
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in given.items())})"
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn asks of an estimator that does not inherit from its own (its import takes a second)."""
+        from sklearn.utils import ClassifierTags, InputTags, RegressorTags, Tags, TargetTags
+
+        labels = self.kind == "label"
+        return Tags(
+            estimator_type="classifier" if labels else "regressor",
+            target_tags=TargetTags(required=True),
+            classifier_tags=ClassifierTags() if labels else None,
+            regressor_tags=None if labels else RegressorTags(poor_score=True),
+            input_tags=InputTags(three_d_array=True, allow_nan=True),
+            non_deterministic=False,
+        )
 
     @property
     def settings(self) -> TrainConfig:
@@ -96,12 +114,24 @@ class SequenceEstimator:
                 target=target,
             )
         found = read_arrays(data, source=source)
-        if found.features.shape[1] != len(seen.roles.features):
+        count, expected = _features(data, found), getattr(self, "n_features_in_", len(seen.roles.features))
+        if count != expected or found.features.shape[1] != len(seen.roles.features):
             raise DataError(
-                f"{source} has {found.features.shape[1]} features, but {type(self).__name__} is expecting"
-                f" {len(seen.roles.features)} features as input; give the channels of training."
+                f"{source} has {count} features, but {type(self).__name__} is expecting {expected} features as input;"
+                " give the channels of training (and ragged sequences as a list of arrays)."
             )
         return found
+
+    @property
+    def predict_proba(self) -> Callable[..., Any]:
+        """`predict_proba(X)`: calibrated probabilities of `classes_`, [B, K] of sequences, of rows [T, K] for each
+        sequence of arrays and [N, K] for the rows of a table in their order. Absent from a model of numbers."""
+        if self.kind == "regression":
+            raise AttributeError("a model of numbers has no predict_proba; its predictions have quantiles")
+        return self._predict_proba
+
+    def _predict_proba(self, X: Any, *, source: str | None = None) -> Any:
+        raise NotImplementedError
 
     def outputs(self, sequences: Sequences) -> Floats:
         """What the head gives before its read-out, mean over the members: [N, .] of rows or [B, .] of sequences."""
@@ -149,8 +179,7 @@ class SequenceEstimator:
     def _fitted(self) -> ModelConfig:
         config: ModelConfig | None = getattr(self, "config_", None)
         if config is None:
-            name = type(self).__name__
-            raise CarouselError(f"this {name} is not fitted yet; call fit, or {name}.load.")
+            raise _not_fitted(type(self).__name__)
         return config
 
     def _read_to_fit(self, data: Any, target: str | None, source: str) -> Sequences:
@@ -162,7 +191,9 @@ class SequenceEstimator:
                     raise CarouselError(
                         f"{name} is about the columns of a table, and {source} are arrays; leave it out."
                     )
-            return read_arrays(data, source=source)
+            found = read_arrays(data, source=source)
+            self.n_features_in_ = _features(data, found)
+            return found
         variable, value = self.long or (None, None)
         roles = sequence_roles(
             data,
@@ -224,6 +255,34 @@ class SequenceEstimator:
         if isinstance(self.seeds, bool) or not isinstance(self.seeds, int | np.integer) or self.seeds < 1:
             raise CarouselError(f"seeds must be a whole number of at least 1, got {self.seeds!r}; give a larger one.")
 
+    def _check_class_weight(self, kind: str) -> None:
+        given = self.class_weight
+        if given is not None and given != "balanced" and not isinstance(given, Mapping):
+            raise CarouselError(f"class_weight must be None, 'balanced' or a weight for each label, got {given!r}.")
+        if given is not None and kind == "regression":
+            raise CarouselError("class_weight is about labels, and kind is regression; leave it out.")
+
+    def _class_weights(self, truth: Labels) -> Floats:
+        """What each label counts in the loss."""
+        weight = np.ones(len(truth.values))
+        known = np.isfinite(truth.values)
+        codes = truth.values[known].astype(np.int64)
+        if isinstance(self.class_weight, Mapping):
+            names = [str(name) for name in self.class_weight]
+            found = dict(zip(names, self.class_weight.values(), strict=True))
+            classes = truth.classes or ("0", "1")
+            for name in names:
+                if name not in classes and f"{name}.0" not in classes:
+                    raise CarouselError(f"class_weight names {name!r}, which is no label; labels are {classes}.")
+            each = [float(found.get(name, found.get(name.removesuffix(".0"), 1.0))) for name in classes]
+            if min(each) < 0:
+                raise CarouselError(f"class_weight must not be negative, got {self.class_weight!r}.")
+            weight[known] = np.array(each)[codes]
+        elif self.class_weight == "balanced":
+            count = np.bincount(codes)
+            weight[known] = (len(codes) / ((count > 0).sum() * np.maximum(count, 1)))[codes]
+        return weight
+
     def _input(self, sequences: Sequences, training: Ints) -> SequenceInput:
         variable, value = self.long or (None, None)
         return fit_input(sequences, training, variable=variable, value=value)
@@ -240,6 +299,22 @@ class SequenceEstimator:
             )
         except ValueError as error:
             raise CarouselError(f"{error}; correct the parameter.") from None
+
+
+def _not_fitted(name: str) -> CarouselError:
+    """One that callers who use scikit-learn catch as its NotFittedError."""
+    theirs = getattr(sys.modules.get("sklearn.exceptions"), "NotFittedError", None)
+    kind: Any = CarouselError if theirs is None else type("NotFitted", (CarouselError, theirs), {})
+    found: CarouselError = kind(f"this {name} is not fitted yet; call fit, or {name}.load.")
+    return found
+
+
+def _features(data: Any, sequences: Sequences) -> int:
+    """Of a 2-D array [B, T], or lists in a list, the steps, as scikit-learn counts features; else the channels."""
+    if isinstance(data, list) and all(isinstance(part, list) and not isinstance(part[0], list) for part in data):
+        lengths = {len(part) for part in data}
+        return lengths.pop() if len(lengths) == 1 else sequences.features.shape[1]
+    return int(data.shape[1]) if getattr(data, "ndim", 0) == 2 else sequences.features.shape[1]
 
 
 def is_frame(data: Any) -> bool:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from carousel.augment import hide_observations
 from carousel.checkpoint import stage_of
 from carousel.config import ModelConfig, from_json, to_json
 from carousel.errors import CarouselError
@@ -91,6 +92,8 @@ class SequenceTask:
         )
         if self.per_row and found.learn is not None:
             weight = weight * found.learn[rows]
+        if self.settings.hide:
+            seen = hide_observations(seen, self.config.input, self.settings.hide, rng)
         return _batch(self._forget(seen, rng), truth, weight, device)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Self
@@ -104,7 +104,7 @@ class Tagger(SequenceEstimator):
         kind: Literal["label", "regression"] = "label",
         cost: float | None = None,
         precision: float | None = None,
-        class_weight: Literal["balanced"] | None = None,
+        class_weight: Literal["balanced"] | Mapping[Any, float] | None = None,
         quantiles: Sequence[float] = (0.05, 0.95),
         seeds: int = 1,
         config: TrainConfig | None = None,
@@ -158,9 +158,7 @@ class Tagger(SequenceEstimator):
             config = self._configure(sequences, truth, part)
             head: TagHead = config.head
             target = (truth.values - head.mean) / head.scale if head.kind == "regression" else truth.values
-            weight = self._weights_of(sequences, truth, part)
-            seen = channels(sequences, config.input)
-            return config, Examples(seen, target, weight, *part)
+            return config, Examples(channels(sequences, config.input), target, self._class_weights(truth), *part)
 
         trained = train_sequences(
             prepare,
@@ -189,11 +187,7 @@ class Tagger(SequenceEstimator):
             return _per_array(next(iter(found.values())) if "alarm" not in found else found["alarm"], sequences, X)
         return row_table(sequences, found)
 
-    def predict_proba(self, X: Any, *, source: str | None = None) -> Any:
-        """Calibrated probabilities [T, K] of `classes_` for each sequence of arrays; of a table [N, K], in its order.
-
-        K is 2 for a warning: no onset, onset.
-        """
+    def _predict_proba(self, X: Any, *, source: str | None = None) -> Any:
         sequences = self.read(X, source=source or ("data" if is_frame(X) else "X"))
         found = self.proba_at(sequences)
         if sequences.backend is None:
@@ -203,7 +197,8 @@ class Tagger(SequenceEstimator):
         return made
 
     def proba_at(self, sequences: Sequences) -> Floats:
-        """Probabilities [N, K] of the rows of sequences that `read` gave, in the sequences' order."""
+        """Probabilities [N, K] of the rows of sequences that `read` gave, in the sequences' order; of a warning those
+        of no onset and of an onset."""
         head: TagHead = self._fitted().head
         if head.kind == "regression":
             raise CarouselError("a model of numbers has no probabilities; its predictions have quantiles.")
@@ -275,10 +270,7 @@ class Tagger(SequenceEstimator):
             raise CarouselError(f"cost must be positive, got {self.cost!r}.")
         if self.precision is not None and not 0 < self.precision <= 1:
             raise CarouselError(f"precision must be within (0, 1], got {self.precision!r}.")
-        if self.class_weight not in (None, "balanced"):
-            raise CarouselError(f"class_weight must be None or 'balanced', got {self.class_weight!r}.")
-        if self.class_weight and self._kind() == "regression":
-            raise CarouselError("class_weight is about labels, and kind is regression; leave it out.")
+        self._check_class_weight(self._kind())
 
     def _ahead(self, sequences: Sequences) -> float:
         """In the clock's numbers."""
@@ -391,15 +383,6 @@ class Tagger(SequenceEstimator):
                 errors=(0.0,) * len(quantiles),
             )
         return ModelConfig("tag", seen, self._stack(seen), head, int(self.seeds))
-
-    def _weights_of(self, sequences: Sequences, truth: Labels, split: Split) -> Floats:
-        weight = np.ones(len(truth.values))
-        if self.class_weight == "balanced":
-            known = np.isfinite(truth.values)
-            codes = truth.values[known].astype(np.int64)
-            count = np.bincount(codes)
-            weight[known] = (len(codes) / (len(count) * np.maximum(count, 1)))[codes]
-        return weight
 
     def _calibrate(
         self, config: ModelConfig, examples: Examples, made: Floats, sequences: Sequences, event: Floats | None

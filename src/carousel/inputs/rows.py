@@ -7,7 +7,7 @@ is what was observed, and the time between rows is information.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -213,15 +213,19 @@ def read_arrays(arrays: Any, *, source: str = "X") -> Sequences:
     """
     if hasattr(arrays, "toarray"):
         raise DataError(f"{source}: sparse data are not sequences; give dense arrays.")
-    if isinstance(arrays, np.ndarray) and arrays.dtype != object:
+    if not isinstance(arrays, list | tuple) and hasattr(arrays, "__array__"):
+        arrays = np.asarray(arrays)
+    if isinstance(arrays, np.ndarray) and (arrays.dtype != object or arrays.ndim > 1):
         if arrays.ndim not in (2, 3):
             raise DataError(
                 f"{source}: expected 2-D [B, T] or 3-D [B, T, C] or a list of arrays [T, C], got {arrays.ndim}-D"
                 f" with shape {list(arrays.shape)}. Reshape your data: array.reshape(-1, 1) for single values."
             )
-        parts = list(arrays)
-    else:
-        parts = list(arrays)
+        if 0 in arrays.shape[1:]:
+            raise DataError(f"{source}: 0 feature(s) (shape={arrays.shape}) while a minimum of 1 is required.")
+    if isinstance(arrays, str) or not isinstance(arrays, Iterable):
+        raise DataError(f"{source}: expected a table or arrays, got {type(arrays).__name__}; give a list of arrays.")
+    parts = list(arrays)
     if not parts:
         raise DataError(f"{source}: there is no sequence (0 samples); give at least one.")
     found = [_array(part, k, source) for k, part in enumerate(parts)]
