@@ -19,7 +19,7 @@ from carousel.export.c.quantise import Layer, Matrix
 from carousel.export.c.text import array, braces, comment, constants
 from carousel.inputs.fitted import Column
 
-__all__ = ["Tables", "layer_row", "math_tables", "source", "stack_constants"]
+__all__ = ["Tables", "layer_row", "math_tables", "matrices_of", "source", "stack_constants"]
 
 
 class Tables:
@@ -98,6 +98,7 @@ def source(whole: Whole) -> tuple[str, str]:
         "logarithm": True,
         "softplus": True,
         "checked": True,
+        "requantises": True,
         "scales": _scales(whole),
         "column_tables": _column_tables(whole),
         "calendar_lines": "\n".join(f"    {WHOLE_LINES[name]}" for name in table.calendar),
@@ -109,7 +110,7 @@ def source(whole: Whole) -> tuple[str, str]:
     tables = Tables()
     rows = [_member_row(tables, m, member) for m, member in enumerate(whole.members)]
     values["member_table"] = emit.table_of("member MODEL[MEMBERS]", rows)
-    matrices = [x for m in whole.members for x in [*m.matrices.values(), *_matrices(m.stack)]]
+    matrices = [x for m in whole.members for x in [*m.matrices.values(), *matrices_of(m.stack)]]
     bits = {f"{name.upper()}_BITS": n for name, n in whole.bits.items()}
     own = sizes(table, head) | bits | {"LOG_THIRD": LOG_THIRD, "LOG_WHOLE": LOG_WHOLE, "LIMIT": WIDE // len(rows)}
     parts = [
@@ -126,7 +127,7 @@ def source(whole: Whole) -> tuple[str, str]:
     return emit.template("forecast_int8.h", values), "\n".join(parts)
 
 
-def _matrices(stack: tuple[Layer, ...]) -> list[Matrix]:
+def matrices_of(stack: tuple[Layer, ...]) -> list[Matrix]:
     return [m for layer in stack for m in (layer.ih, layer.hh, layer.hr) if m is not None]
 
 

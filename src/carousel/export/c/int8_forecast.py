@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from carousel.export.c.calendars import whole_features
 from carousel.export.c.fixed import (
     MISSING,
     WIDE,
@@ -19,7 +20,6 @@ from carousel.export.c.fixed import (
     rounded,
     sat,
     sigmoid16,
-    sine15,
     softplus16,
     to16,
 )
@@ -116,25 +116,9 @@ class Windows:
         raw = np.full((len(self.rows.owner), len(whole.columns["row"])), MISSING, np.int64)
         raw[self.place] = self.raw["NUMBER"]
         found = [by.encode(raw[at, first + k], bits) for k, by in enumerate(whole.columns["row"][first:])]
-        found += self.calendar(self.time[at], bits)
+        waves = whole_features(self.time[at], self.table.calendar)
+        found += [to16(wave, 15 - bits)[..., None] for wave in waves]
         return [np.where(inside[..., None], part, 0) for part in found]
-
-    def calendar(self, time: Ints, bits: int) -> list[Ints]:
-        """Sine and cosine [..., 2] of each calendar feature; time in whole seconds."""
-        months = (time // 86400).astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
-        periods = {
-            "minute_of_hour": (time, 3600),
-            "hour_of_day": (time, 86400),
-            "day_of_week": (time + 3 * 86400, 7 * 86400),
-            "day_of_month": (time - _month_start(months), 2629800),
-            "day_of_year": (time - _month_start(months - months % 12), 31557600),
-        }
-        found = []
-        for name in self.table.calendar:
-            at, period = periods[name]
-            turn = at % period * ONE // period
-            found.append(np.stack([to16(sine15(turn), 15 - bits), to16(sine15(turn + 16384), 15 - bits)], -1))
-        return found
 
     def steps_of(self, ticks: Ints) -> Ints:
         factor, shift = self.whole.tick
@@ -157,10 +141,6 @@ class Windows:
             steps = np.minimum(np.arange(len(latest))[:, None] - latest, 65535) * ONE
         age = bounded(log16(ONE + np.maximum(steps, 0), LOG_THIRD), bits)
         return np.where(latest >= 0, age, -(1 << bits))
-
-
-def _month_start(months: Ints) -> Ints:
-    return months.astype("datetime64[M]").astype("datetime64[s]").astype(np.int64)
 
 
 def embed(table: NDArray[np.int16], at: Ints, bits: int) -> Ints:

@@ -111,7 +111,8 @@ def layer_of(plan: Plan, member: int, layer: int, from_bits: int, ranges: Ranges
     spec, weights = plan.spec, plan.layer(member, layer)
     largest = min(ranges[f"c{layer}"], spec.cell_clip or np.inf)
     cell_bits = bits_for(largest, 14)
-    out_bits = bits_for(ranges[f"h{layer}"], 15) if spec.proj_size else 15
+    bounded = not spec.proj_size and ranges[f"h{layer}"] <= 1  # an initial state may be larger than any output
+    out_bits = 15 if bounded else bits_for(ranges[f"h{layer}"], 15)
     bias = weights.get("bias")
     more: dict[str, Any] = {}
     if spec.proj_size:
@@ -190,8 +191,7 @@ def step16(layer: Layer, x: Ints, h: Ints, c: Ints, elapsed: Ints) -> tuple[Ints
     if spec.zoneout_c:
         keep = int(np.rint(spec.zoneout_c * 32768))
         fresh = rounded(keep * c + (32768 - keep) * fresh, 15)
-    if layer.hr is not None:
-        out = sat(layer.hr.apply(out), 32767)
+    out = rounded(out, 15 - layer.out_bits) if layer.hr is None else sat(layer.hr.apply(out), 32767)
     if spec.zoneout_h:
         keep = int(np.rint(spec.zoneout_h * 32768))
         out = rounded(keep * h + (32768 - keep) * out, 15)

@@ -57,12 +57,14 @@ static void normalise(int32_t *z, int n, int bits)
     for (i = 0; i < n; i++) z[i] = quotient(z[i], by, 21);
 }
 //@ end
+//@ if requantises
 
 /* A change of fraction bits. */
 static int32_t requantised(int32_t x, int from, int to)
 {
     return from >= to ? (int32_t)rounded(x, from - to) : x * ((int32_t)1 << (to - from));
 }
+//@ end
 //@ if decay
 
 static int16_t faded(int16_t c, uint32_t rate, int32_t elapsed)
@@ -164,7 +166,7 @@ static void layer_step(const layer *w, const int16_t *x, int16_t *h, int16_t *c,
 //@ if projection
         int32_t out = to16(row_of(&w->hr, j, wide, HIDDEN), 0);
 //@ else
-        int32_t out = wide[j];
+        int32_t out = requantised(wide[j], 15, w->out_bits);
 //@ end
 //@ if zoneout_h
         out = (int32_t)rounded(ZONEOUT_H * h[j] + (32768 - ZONEOUT_H) * out, 15);
