@@ -1,15 +1,23 @@
 """Every example runs, and is short enough to be read at a glance."""
 
+import os
 import runpy
 from pathlib import Path
 
 import pytest
 
+REAL = {
+    "stocks": "stocks_index",
+    "load_forecast": "etth",
+}  # examples that read a set of CAROUSEL_DATA where it is there
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_runs_and_has_at_most_40_lines(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_example_runs_and_has_at_most_40_lines(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CAROUSEL_DATA", raising=False)
     assert len(path.read_text().splitlines()) <= 40
     made = runpy.run_path(str(path), run_name="__main__")
     assert capsys.readouterr().out
@@ -19,3 +27,19 @@ def test_an_example_runs_and_has_at_most_40_lines(path: Path, capsys: pytest.Cap
     if path.stem == "forecast_with_gaps":
         assert made["error"] < 6
         assert made["made"].height == 28
+    if path.stem == "stocks":
+        assert made["found"].of("last value", "vol").rmse > made["found"].of("linear autoregression", "vol").rmse
+        assert 0.3 < made["right"] < 0.7
+    if path.stem == "load_forecast":
+        assert made["found"].of("LSTM").mase < made["found"].of("last value").mase
+        assert made["tomorrow"].height == 24
+
+
+@pytest.mark.parametrize("name", sorted(REAL))
+def test_an_example_runs_on_its_real_set(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if not (Path(os.environ.get("CAROUSEL_DATA", "")) / REAL[name]).is_dir():
+        pytest.skip(f"CAROUSEL_DATA does not lead to {REAL[name]}/")
+    made = runpy.run_path(str(EXAMPLES[0].with_name(f"{name}.py")), run_name="__main__")
+    assert capsys.readouterr().out
+    target = "vol" if name == "stocks" else "load"
+    assert made["found"].of("LSTM", target).mase < made["found"].of("last value", target).mase

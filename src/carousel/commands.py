@@ -96,7 +96,7 @@ def evaluate(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Backtest a model on a table, beside the baselines.
+    """Measure a model on a table, beside baselines: a backtest of forecasts, anomalies against their labels.
 
     \b
     Example:
@@ -107,23 +107,30 @@ def evaluate(
     from carousel import atomic, progress
     from carousel import evaluate as evaluation
 
-    forecaster = load(model)
-    if forecaster.config_.task != "forecast":
-        raise CarouselError(
-            f"{model}: models of the task {forecaster.config_.task} are not evaluated by this verb yet."
-        )
+    estimator = load(model)
+    task = estimator.config_.task
+    if task not in ("forecast", "detect"):
+        raise CarouselError(f"{model}: models of the task {task} are not evaluated by this verb yet.")
+    of_forecasts = {"--since": since, "--windows": windows, "--stride": stride, "--season": season}
+    if task != "forecast" and (given := [name for name, value in of_forecasts.items() if value is not None]):
+        raise CarouselError(f"{given[0]} is for forecasts, and {model} is for the task {task}; leave it out.")
     frame = read(data)
-    with noting(), progress.counting("forecasting") as show:
-        found = evaluation.evaluate(
-            forecaster,
-            frame,
-            since=since,
-            windows=windows,
-            stride=stride,
-            season=season,
-            source=str(data),
-            progress=show,
-        )
+    with noting(), progress.counting("forecasting" if task == "forecast" else "scoring") as show:
+        if task == "detect":
+            from carousel.evaluate_detection import evaluate_detection
+
+            found: Any = evaluate_detection(estimator, frame, source=str(data))
+        else:
+            found = evaluation.evaluate(
+                estimator,
+                frame,
+                since=since,
+                windows=windows,
+                stride=stride,
+                season=season,
+                source=str(data),
+                progress=show,
+            )
     if out is not None:
         text = found.markdown() if out.suffix == ".md" else json.dumps(found.to_dict(), indent=1, allow_nan=False)
         atomic.write_bytes(out, (text + "\n").encode())

@@ -16,7 +16,7 @@ from carousel.anomaly import runs
 from carousel.config import ModelConfig, from_json, to_json
 from carousel.detection import DetectConfig, Rows, errors_of, train_detector
 from carousel.errors import CarouselError, DataError
-from carousel.heads.detect import DetectHead, Scores, score_rows
+from carousel.heads.detect import DetectHead, Scores, most_of, score_rows
 from carousel.heads.detect_fit import best_threshold
 from carousel.inputs.labels import label_array, label_column
 from carousel.inputs.rows import Sequences, channels
@@ -31,7 +31,6 @@ Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 FEWEST = 32  # rows to learn from
-NAMED = 3  # columns that an anomaly is put down to, at most
 MARGIN = 1.05  # of the largest distance so far: an anomaly, where rows are judged by their history
 
 
@@ -169,7 +168,7 @@ class Detector(SequenceEstimator):
         each of its rows in their order (of a table of events for each id and time, sorted).
 
         Columns: id and time, `score` (null where no number is observed), `anomaly`, and `because`: the columns that
-        contributed most, most first. Raises DataError where columns or channels differ from training.
+        contributed most, most first (null of normal rows). Raises DataError where columns or channels differ from training.
         """
         sequences, found = self._found(X, source)
         if sequences.backend is None:
@@ -177,7 +176,7 @@ class Detector(SequenceEstimator):
         place = np.argsort(sequences.row)
         made = [] if sequences.keys is None else [sequences.keys[name] for name in sequences.keys.columns]
         score = [None if np.isnan(s) else float(s) for s in found.score[place]]
-        because = [", ".join(self._because(found, k)) for k in place.tolist()]
+        because = [", ".join(self._because(found, k)) or None for k in place.tolist()]
         rest: dict[str, tuple[list[Any], Any]] = {
             "score": (score, nw.Float64()),
             "anomaly": (found.anomaly[place].tolist(), nw.Boolean()),
@@ -211,7 +210,7 @@ class Detector(SequenceEstimator):
         rest: dict[str, list[Any]] = {
             "rows": [int(b - a + 1) for a, b in spans],
             "score": [float(np.nanmax(found.score[a : b + 1])) for a, b in spans],
-            "because": [", ".join(_most(part, columns)) for part in parts],
+            "because": [", ".join(most_of(part, columns)) for part in parts],
         }
         if sequences.backend is None:
             edges = {name: [int(sequences.row[span[k]]) for span in spans] for k, name in enumerate(("start", "end"))}
@@ -389,19 +388,7 @@ class Detector(SequenceEstimator):
         return sequences, self.scored(sequences)
 
     def _because(self, found: Scores, row: int) -> list[str]:
-        return _most(found.parts[row], self.columns_) if found.anomaly[row] else []
-
-
-def _most(parts: Floats, columns: tuple[str, ...]) -> list[str]:
-    """The columns that make up nine tenths of it, at most three, most first."""
-    total = parts.sum()
-    if not total > 0:
-        return []
-    order = np.argsort(-parts, kind="stable")[:NAMED]
-    before = np.concatenate([[0.0], np.cumsum(parts[order])[:-1]])
-    return [
-        columns[k] for k, b in zip(order.tolist(), before.tolist(), strict=True) if b < 0.9 * total and parts[k] > 0
-    ]
+        return most_of(found.parts[row], self.columns_) if found.anomaly[row] else []
 
 
 def _merged(spans: Ints, offsets: Ints, gap: int) -> Ints:

@@ -11,7 +11,7 @@ import typer
 from carousel.errors import CarouselError
 from carousel.options import Data, Debug, Json, Names, names, naming, noting, read, require_place, write_json
 
-__all__ = ["app", "refusal"]
+__all__ = ["app", "refusal", "run"]
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
@@ -120,7 +120,7 @@ def forecast(
     )
     frame = _until(frame, time, until, data)
     more = {"skip_short": skip_short, "valid": None if valid is None else read(valid)}
-    seconds = _run(model, frame, out, resume, data, more, _search(tune, set_), valid=valid)
+    seconds = run(model, frame, out, resume, data, more, _search(tune, set_), valid=valid)
     _tell(model, out, data, seconds, as_json, until, " --future FILE" if known else "")
 
 
@@ -174,7 +174,7 @@ def classify(
         config=Classifier.defaults.with_settings(set_ or []),
     )
     more = {name: None if path is None else read(path) for name, path in (("labels", labels), ("valid", valid))}
-    seconds = _run(model, frame, out, resume, data, more, _search(tune, set_), valid=valid, labels=labels)
+    seconds = run(model, frame, out, resume, data, more, _search(tune, set_), valid=valid, labels=labels)
     _tell(model, out, data, seconds, as_json)
 
 
@@ -244,7 +244,74 @@ def tag(
         raise CarouselError("what to learn is not said; name --target, or --event with --ahead.")
     frame = _until(frame, time, until, data)
     more = {"valid": None if valid is None else read(valid)}
-    seconds = _run(model, frame, out, resume, data, more, _search(tune, set_), valid=valid)
+    seconds = run(model, frame, out, resume, data, more, _search(tune, set_), valid=valid)
+    _tell(model, out, data, seconds, as_json, until)
+
+
+@app.command()
+def detect(
+    data: Data,
+    out: Out,
+    method: Annotated[
+        str, typer.Option(metavar="HOW", help="forecast: the next row; autoencoder: windows of rows.")
+    ] = "forecast",
+    id: Id = None,
+    time: Time = None,
+    features: Features = None,
+    static: Static = None,
+    categorical: Categorical = None,
+    long: Long = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column that is 1 in rows known to be anomalies, else 0.")
+    ] = None,
+    reference: Annotated[
+        str, typer.Option(metavar="WHAT", help="Judge rows by the training part, or by their history so far.")
+    ] = "training",
+    rest: Annotated[
+        int, typer.Option(metavar="ROWS", min=0, help="history: after an alarm only higher scores count for so long.")
+    ] = 0,
+    smooth: Annotated[Names, typer.Option(metavar="ROWS", help="Rows that errors are averaged over, as 1,10.")] = None,
+    level: Annotated[
+        Names, typer.Option(metavar="ROWS", help="Rows that values are averaged over, as 20; 0: values do not count.")
+    ] = None,
+    risk: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Share of normal rows that may exceed the limit.")
+    ] = None,
+    valid: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Rows with labels, to choose the threshold on.")
+    ] = None,
+    until: Until = None,
+    seeds: Seeds = 1,
+    set_: Set = None,
+    resume: Resume = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Learn how rows usually go on, to find those that are odd; no labels are needed.
+
+    \b
+    Example:
+      carousel fit detect pump.csv --id machine --time at --out m.safetensors
+    """
+    require_place(out, (".safetensors",))
+    from carousel.estimators import Detector
+
+    frame = read(data)
+    model = Detector(
+        method,  # type: ignore[arg-type]
+        id=id,
+        time=time,
+        **_sequence_columns(frame, features, static, categorical, long),
+        target=target,
+        reference=reference,  # type: ignore[arg-type]
+        rest=rest,
+        scoring=_scoring(smooth, level, risk),
+        seeds=seeds,
+        config=Detector.defaults.with_settings(set_ or []),
+    )
+    frame = _until(frame, time, until, data)
+    more = {"valid": None if valid is None else read(valid)}
+    seconds = run(model, frame, out, resume, data, more, {}, valid=valid)
     _tell(model, out, data, seconds, as_json, until)
 
 
@@ -274,6 +341,25 @@ def _sequence_columns(frame: Any, features: Names, static: Names, categorical: N
     }
 
 
+def _scoring(smooth: Names, level: Names, risk: float | None) -> Any:
+    """The scoring of a detector with what was given; a level of 0 rows is none."""
+    from carousel.detection import DetectConfig
+
+    given: dict[str, Any] = {}
+    for option, texts in (("smooth", names(smooth)), ("level", names(level))):
+        if texts is None:
+            continue
+        if not all(text.isdecimal() for text in texts):
+            raise CarouselError(f"--{option} must be whole numbers of rows, got {', '.join(texts)!r}.")
+        given[option] = tuple(int(text) for text in texts if option == "smooth" or int(text))
+    if risk is not None:
+        given["risk"] = risk
+    try:
+        return DetectConfig(**given)
+    except ValueError as error:
+        raise CarouselError(f"the scoring is refused: {error}.") from None
+
+
 def _number(span: str | None) -> str | float | None:
     """A span that is a plain number counts in the clock's units."""
     try:
@@ -300,7 +386,7 @@ def _search(trials: int | None, settings: Names) -> dict[str, Any]:
     return {"trials": trials, "fixed": [*given, *(f"cell.{name}" for name in given)]}
 
 
-def _run(
+def run(
     model: Any,
     frame: Any,
     out: Path,
