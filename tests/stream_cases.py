@@ -13,6 +13,7 @@ import polars as pl
 from carousel.cell import CellSpec
 from carousel.config import ModelConfig, StackConfig
 from carousel.heads.classify import ClassifyHead
+from carousel.heads.detect import DetectHead, View
 from carousel.heads.tag import TagHead
 from carousel.inputs.roles import Roles
 from carousel.inputs.sequence import Channel, SequenceInput
@@ -79,6 +80,21 @@ def tagger(kind: str = "label", *, width: int = 5, seeds: int = 2, stamps: bool 
     more: dict[str, Any] = {"ahead": 3600.0, "threshold": 0.5} if kind == "event" else {}
     head = TagHead(kind, width, classes, "integer", 0.8, 1.0, 3.0, errors=(-0.5, 0.75), **more)  # type: ignore[arg-type]
     return ModelConfig("tag", rich_input(stamps=stamps), decaying(), head, seeds)
+
+
+def detector(reference: str = "training", *, seeds: int = 1) -> ModelConfig:
+    columns = ("pulse", "pressure", "steps")
+    near = tuple(tuple(1.0 if i == j else 0.3 for j in range(3)) for i in range(3))
+
+    def view(of: str, rows: int, limit: float) -> View:
+        centre, spread = ((0.1, 0.0, -0.1), (1.2, 0.9, 1.1)) if of == "error" else ((80.0, 5.0, 4.0), (12.0, 40.0, 2.0))
+        low, high = ((-2.0,) * 3, (2.0,) * 3) if of == "error" else ((70.0, -20.0, 2.0), (90.0, 30.0, 6.0))
+        return View(of, rows, centre, spread, near, low, high, limit, 1.5)  # type: ignore[arg-type]
+
+    views = (view("error", 1, 2.0), view("error", 4, 1.5), view("value", 3, 1.6))
+    rest = 3 if reference == "history" else 0
+    head = DetectHead("forecast", columns, 4, 0, 0, reference, rest, 1.0, (0.05,) * 3, views)  # type: ignore[arg-type]
+    return ModelConfig("detect", rich_input(), decaying(), head, seeds)
 
 
 def write(config: ModelConfig, folder: Path, seed: int = 3) -> Path:

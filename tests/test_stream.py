@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from carousel import Classifier, Tagger, _core
+from carousel import Classifier, DataError, Detector, Tagger, _core
 from carousel.cell import CellSpec
 from carousel.config import StackConfig
 from carousel.lstm import LSTM
 from carousel.stream import Stream
 from carousel.stream.loading import add_stack
 from lstm_cases import SWITCHED
-from stream_cases import classifier, frame, plain_input, rich_rows, tagger, without, write
+from stream_cases import classifier, detector, frame, plain_input, rich_rows, tagger, without, write
 
 VARIANTS = {"plain": CellSpec(), "all": CellSpec(**SWITCHED)} | {
     name: CellSpec(**{name: value}) for name, value in SWITCHED.items()
@@ -59,6 +59,26 @@ def test_classifier_says_after_each_row_what_predict_says_of_those_so_far(
     model, rows, stream = Classifier.load(path), rich_rows(9, seed=4), Stream(path)
     for k, row in enumerate(rows):
         same(stream.push(row), outputs(model.predict(frame(rows[: k + 1])))[0])
+
+
+@pytest.mark.parametrize("reference", ["training", "history"])
+def test_detector_row_by_row(tmp_path: Path, reference: str) -> None:
+    path = write(detector(reference, seeds=2), tmp_path)
+    rows = rich_rows(30, seed=12)
+    expected = outputs(Detector.load(path).predict(frame(rows)))
+    stream, found = Stream(path), []
+    for k, row in enumerate(rows):
+        if k % 7 == 3:
+            state = stream.state()
+            with pytest.raises(DataError):
+                stream.push_many([row, row | {"steps": None}])
+            assert stream.state() == state
+            stream = Stream(path)
+            stream.restore(state)
+        found.append(stream.push(row))
+        same(found[-1], expected[k])
+    assert 0 < sum(f["anomaly"] for f in found) < 30
+    assert any("," in f["because"] for f in found)
 
 
 def test_regression_of_sequences(tmp_path: Path) -> None:

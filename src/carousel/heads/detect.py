@@ -27,6 +27,7 @@ __all__ = [
     "forecast",
     "forecast_errors",
     "last_values",
+    "most_of",
     "score_rows",
     "window_means",
 ]
@@ -38,6 +39,7 @@ Flags = NDArray[np.bool_]
 
 Method = Literal["forecast", "autoencoder"]
 Reference = Literal["training", "history"]
+NAMED = 3  # columns that an anomaly is put down to, at most
 PATTERNS = 4096  # of gaps whose inverses are kept
 SMALLEST = 0.01  # of a forecast's scale, in scaled units: no column is ever certain
 
@@ -281,6 +283,22 @@ def _rest(score: float, held: float, left: int, rest: int) -> tuple[float, float
         return score, score, rest
     left -= 1
     return min(score, 1.0), held if left > 0 else 1.0, max(left, 0)
+
+
+def most_of(parts: Floats, columns: tuple[str, ...]) -> list[str]:
+    """The columns that make up nine tenths of a score's parts [C], at most three, most first.
+
+    >>> most_of(np.array([1.0, 8.0, 0.1]), ("a", "b", "c"))
+    ['b', 'a']
+    """
+    total = parts.sum()
+    if not total > 0:
+        return []
+    order = np.argsort(-parts, kind="stable")[:NAMED]
+    before = np.concatenate([[0.0], np.cumsum(parts[order])[:-1]])
+    return [
+        columns[k] for k, b in zip(order.tolist(), before.tolist(), strict=True) if b < 0.9 * total and parts[k] > 0
+    ]
 
 
 @dataclass

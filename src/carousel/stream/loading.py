@@ -24,6 +24,7 @@ Weights = dict[str, NDArray[np.float32]]
 STORAGE = {"float32": 0, "bf16": 1, "int8": 2}
 _POOLING = {"last": 1, "mean": 2, "max": 3, "attention": 4}
 _READ_OUT = {"label": 0, "regression": 1, "event": 2}
+_RAW = 3
 
 
 class Model(NamedTuple):
@@ -52,8 +53,10 @@ def load(path: str | os.PathLike[str], storage: str) -> Model:
 
 
 def _no_streaming_form(config: ModelConfig) -> str:
-    if config.task not in ("forecast", "classify", "tag"):
+    if config.task not in ("forecast", "classify", "tag", "detect"):
         return f"a model that can {config.task} has no streaming form"
+    if config.task == "detect" and config.head.method != "forecast":
+        return "an autoencoder sees whole windows, so it has no streaming form"
     if config.stack.bidirectional:
         return "a bidirectional stack reads its sequence from both ends, so it has no streaming form"
     return ""
@@ -114,6 +117,10 @@ def program(model: Model, *, rows: bool) -> Any:
         if seen.static_size:
             made.set_initial(k, weights[f"{member}static.weight"], weights[f"{member}static.bias"])
     head = config.head
+    if config.task == "detect":
+        made.set_read_out(0, _RAW, 1.0, 0.0, 1.0, [], 0.5)
+        made.finish()
+        return made
     made.set_read_out(
         _POOLING[head.pooling] if config.task == "classify" else 0,
         _READ_OUT[head.kind],
@@ -137,6 +144,8 @@ def _of_member(made: Any, member: int) -> Any:
 def answers(config: ModelConfig) -> tuple[tuple[str, ...], tuple[Any, ...] | None]:
     """The names of what a row gives, as `predict` names its columns, and the classes of a head that has some."""
     head = config.head
+    if config.task == "detect":  # what the core gives of it; see `stream.scores`
+        return tuple(str(k) for k in range(head.outputs)), None
     if head.kind == "event":
         return ("probability", "alarm"), None
     if head.kind == "regression":

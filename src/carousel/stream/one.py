@@ -15,15 +15,15 @@ __all__ = ["Stream", "pack", "unpack"]
 
 _MAGIC, _VERSION = b"crsl", 1
 _HEAD = struct.Struct("<4sHH16sII")  # magic, version, task, fingerprint, length of the payload, its CRC-32
-_TASKS = ("forecast", "classify", "tag")
+_TASKS = ("forecast", "classify", "tag", "detect")
 
 
 class Stream:
     """A model that takes one row at a time and says after each what its head gives.
 
-    `path` is a model file of a classifier, tagger or forecaster. `weights`: "float32" gives the very numbers of
-    `predict`; "bf16" and "int8" store the matrices of the stack in a half and a quarter of the memory, which is faster
-    where they do not fit into the cache, and lose accuracy. Raises ModelFileError for a file that is refused,
+    `path` is a model file of a classifier, tagger, detector or forecaster. `weights`: "float32" gives the numbers of
+    `predict`; "bf16" and "int8" store the matrices of the stack in a half and a quarter of the memory, which is
+    faster where they do not fit into the cache, and loses accuracy. Raises ModelFileError for a file that is refused,
     NotSupported for a model without a streaming form, DataError for a row that is refused; the stream is then as it was
     before.
 
@@ -90,6 +90,10 @@ def _engine(model: Model) -> Any:
         from carousel.stream.windows import WindowEngine
 
         return WindowEngine(model)
+    if model.config.task == "detect":
+        from carousel.stream.scores import ScoreEngine
+
+        return ScoreEngine(model)
     from carousel.stream.rows import RowEngine
 
     return RowEngine(model)

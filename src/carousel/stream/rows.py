@@ -9,7 +9,7 @@ from typing import Any
 from carousel import _core
 from carousel.errors import DataError
 from carousel.stream.loading import Model, answers, program
-from carousel.stream.reading import Reader, plain
+from carousel.stream.reading import Reader, ReadRow, plain
 
 __all__ = ["RowEngine"]
 
@@ -42,18 +42,19 @@ class RowEngine:
             return
         values, codes = self.reader.static(static, "static")
         self._core.begin(0, values, codes)
-        self._fixed = dict(static)
+        self._fixed = {name: plain(value) for name, value in static.items()}
 
     def push(self, row: Any, time: Any, ahead: Any) -> dict[str, Any]:
         if ahead is not None:
-            raise DataError(f"{self._where()}: rows ahead are for models that forecast; leave ahead out.")
+            self.refuse_ahead()
         if self._plain and row.__class__ is not dict and (time is not None) is self._timed:
             found = self._push(0, row, time, None, None)
             if found.__class__ is dict:
                 return found
-        return self._push_slowly(row, time)
+        return self.take(row, time)[0]
 
-    def _push_slowly(self, row: Any, time: Any) -> dict[str, Any]:
+    def take(self, row: Any, time: Any) -> tuple[dict[str, Any], ReadRow]:
+        """Any row, read in Python; what the core gives, and what it was given."""
         where = self._where()
         static = self.model.config.input.static
         fixed = None
@@ -66,16 +67,15 @@ class RowEngine:
             self._core.begin(0, values, codes)
         found = self._push(0, *read)
         if isinstance(found, dict):
-            if begin:
-                self._fixed = fixed
-            return found
+            if begin and fixed is not None:
+                self._fixed = {name: plain(value) for name, value in fixed.items()}
+            return found, read
         if begin:
             self._core.begin(0, None, None)
         raise self.reader.refusal(found, row, self._core.time(0), where)
 
     def push_many(self, rows: Iterable[Any], time: Iterable[Any] | None, ahead: Any) -> list[dict[str, Any]]:
-        self._core.keep(0)
-        fixed, found = self._fixed, []
+        kept, found = self.keep(), []
         times = None if time is None else iter(time)
         try:
             for row in rows:
@@ -85,10 +85,21 @@ class RowEngine:
                     raise DataError(f"{self._where()}: there are fewer times than rows; give one for each.") from None
                 found.append(self.push(row, when, ahead))
         except BaseException:
-            self._core.back(0)
-            self._fixed = fixed
+            self.back(kept)
             raise
         return found
+
+    def keep(self) -> Any:
+        """What `back` needs to undo the pushes that follow."""
+        self._core.keep(0)
+        return self._fixed
+
+    def back(self, kept: Any) -> None:
+        self._core.back(0)
+        self._fixed = kept
+
+    def refuse_ahead(self) -> None:
+        raise DataError(f"{self._where()}: rows ahead are for models that forecast; leave ahead out.")
 
     def save(self) -> bytes:
         fixed = json.dumps(self._fixed, default=plain).encode()
@@ -114,7 +125,7 @@ class RowEngine:
             return given, rest
         for name, value in given.items():
             known = None if self._fixed is None else self._fixed[name]
-            if value is not None and value != known and plain(value) != known:
+            if value is not None and plain(value) != known:
                 raise DataError(
                     f"{where}, column {name!r}: a static column may not change within a stream, it was {known!r} and is"
                     f" {value!r}; reset the stream for another sequence."
