@@ -56,7 +56,7 @@ def _run(
     directions = 2 if lstm.bidirectional else 1
     empty = np.zeros((directions, count, lstm.hidden_size), x.dtype)
     sequences = [x[:end, k][:: -1 if reverse else 1] for k, end in enumerate(ends)]
-    rows = Ragged.from_list([torch.from_numpy(np.ascontiguousarray(one)) for one in sequences])
+    rows = Ragged.from_list([torch.from_numpy(one.copy()) for one in sequences])
     start = tuple(torch.from_numpy(np.ascontiguousarray(empty if s is None else s)) for s in states)
     lstm.batch_first = False
     with torch.no_grad():

@@ -222,7 +222,7 @@ class _Graph:
             raise NotSupported(f"{problem}: the second does not read the first one's Y; name the one to read.")
         d, h, n = layers.directions, layers.hidden_size, self.PROBE
         shape = (n, n, d, h) if layers.batch_first else (n, d, n, h)
-        probe = np.arange(np.prod(shape), dtype=layers.weights["weight_ih_l0"].dtype).reshape(shape)
+        probe = np.random.default_rng(3).normal(0, 2, shape).astype(layers.weights["weight_ih_l0"].dtype)
         x = self._value(after.input[0], self._draw(leaves & set(self.inputs), 1) | {y: probe})
         wanted = probe if layers.batch_first else probe.transpose(0, 2, 1, 3)
         if not np.array_equal(x, wanted.reshape(n, n, d * h)):
@@ -250,7 +250,9 @@ class _Graph:
             kind = self.inputs[name].type.tensor_type
             shape = [axis.dim_value or self.PROBE for axis in kind.shape.dim]
             dtype = self.onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
-            found[name] = np.asarray(rng.normal(size=shape) if np.dtype(dtype).kind == "f" else np.ones(shape), dtype)
+            found[name] = np.asarray(
+                rng.normal(size=shape) if np.dtype(dtype).kind == "f" else np.full(shape, seed), dtype
+            )
         return found
 
     def _value(self, name: str, given: Mapping[str, Array]) -> Array:
