@@ -136,7 +136,7 @@ struct Answer {
     }
 };
 
-enum class Misfit : int { length = 100, type };
+enum class Misfit : int { length = 100, type, time };
 
 int64_t code_of(const Verdict& v) { return static_cast<int64_t>(v.why) | v.column << 8; }
 
@@ -228,7 +228,10 @@ class Streams {
         double when = static_cast<double>(program_.rows(stream));
         if (!time.is_none()) {
             when = PyFloat_AsDouble(time.ptr());
-            if (when == -1.0 && PyErr_Occurred()) throw nb::python_error();
+            if (when == -1.0 && PyErr_Occurred()) {
+                PyErr_Clear();
+                return nb::int_(static_cast<int>(Misfit::time));
+            }
         }
         const Row row{numbers_.data(), codes_.data(), calendar_.data(), when};
         const Verdict verdict = program_.check(stream, row);
@@ -397,8 +400,8 @@ void bind_streams(nb::module_& m) {
         .def("begun", &Streams::begun)
         .def("rows", &Streams::rows)
         .def("time", &Streams::time)
-        .def("push", &Streams::push, nb::arg("k"), nb::arg("numbers"), nb::arg("time").none(), nb::arg("codes").none(),
-             nb::arg("calendar").none())
+        .def("push", &Streams::push, nb::arg("k"), nb::arg("numbers").none(), nb::arg("time").none(),
+             nb::arg("codes").none(), nb::arg("calendar").none())
         .def("push_many", &Streams::push_many, nb::arg("which"), nb::arg("numbers"), nb::arg("time").none(),
              nb::arg("codes").none(), nb::arg("calendar").none(), nb::arg("out"))
         .def("save", &Streams::save)
