@@ -237,7 +237,9 @@ def members_from(config: ModelConfig, weights: Mapping[str, NDArray[Any]]) -> li
     """The trained members of an ensemble, in evaluation mode, from weights named as `ModelConfig.shapes` says."""
     found = []
     for k in range(config.seeds):
-        with torch.device("meta"):  # no starting weights to draw
+        with torch.random.fork_rng(
+            []
+        ):  # starting weights are drawn in vain; the meta device imports all of torch.compile
             member = build(config)
         own = {name: torch.from_numpy(np.array(weights[f"{k}.{name}"])) for name in config.member_shapes()}
         member.load_state_dict(own, assign=True)
