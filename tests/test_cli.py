@@ -21,8 +21,8 @@ from carousel.inputs.files import read_file
 from command_line import QUICK, ROLES, Result, later, model_bytes, shops
 
 DOCS = Path(__file__).parent.parent / "docs" / "cli.md"
-TASKS = ["forecast", "classify", "tag"]
-COMMANDS = ["fit", "evaluate", "predict", "export", "demo", "bench", "doctor"]
+TASKS = ["forecast", "classify", "tag", "detect", "translate", "generate"]
+COMMANDS = ["fit", "evaluate", "predict", "stream", "export", "demo", "bench", "doctor"]
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_every_command_and_option_is_documented():
     for name in [*COMMANDS, *(f"fit {task}" for task in TASKS)]:
         section = re.search(rf"^## carousel {name}$(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
         assert section, f"docs/cli.md has no section '## carousel {name}'"
-        for option in re.findall(r"--[a-z-]+", _help(name).split("\nOptions:")[1]):
+        for option in re.findall(r"--[a-z0-9-]+", _help(name).split("\nOptions:")[1]):
             assert f"`{option}" in section[1] or option in ("--help", "--debug", "--json"), f"{name} {option}"
     assert all(f"`{option}" in text for option in ("--help", "--debug", "--json", "--version"))
 

@@ -115,7 +115,7 @@ def test_an_interrupted_training_goes_on_as_it_would_have(tmp_path):
         (lambda: Translator().fit(["a", " "], ["c", "d"]), "row 2, column 'source': there is no text"),
         (lambda: Translator().fit(pl.DataFrame({"source": ["a"], "tagret": ["b"]})), "did you mean 'tagret'"),
         (lambda: Translator().fit(pl.DataFrame({"source": ["a"], "target": [1]})), "column 'target': Int64 is no text"),
-        (lambda: Translator(vocabulary=100).fit(["a"], ["b"]), "size of at least 260.*give a larger vocabulary"),
+        (lambda: Translator(vocabulary=100).fit(["a"], ["b"]), "size of at least 260.*correct the vocabulary"),
         (lambda: Translator(tokens="char").fit(["a"], ["b"]), "merges are of tokens='bpe', not of 'char'"),
         (lambda: Translator(smoothing=1.0).fit(["a"], ["b"]), "smoothing is out of range"),
         (lambda: Translator(config=TrainConfig(hidden_size=9)).fit(["a"] * 4, ["b"] * 4), "hidden_size is even"),

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from carousel.cell import CellSpec
     from carousel.detection import DetectConfig
     from carousel.errors import CarouselError, DataError, MissingExtra, ModelFileError, NotSupported
-    from carousel.estimators import Classifier, Detector, Forecaster, Tagger
+    from carousel.estimators import Classifier, Detector, Forecaster, Generator, Tagger, Translator
     from carousel.lstm import LSTM, LSTMCell
     from carousel.ragged import Ragged
+    from carousel.stream import Stream, Streams
     from carousel.train import TrainConfig
 
     __version__: str
@@ -28,13 +29,17 @@ __all__ = [
     "DetectConfig",
     "Detector",
     "Forecaster",
+    "Generator",
     "LSTMCell",
     "MissingExtra",
     "ModelFileError",
     "NotSupported",
     "Ragged",
+    "Stream",
+    "Streams",
     "Tagger",
     "TrainConfig",
+    "Translator",
     "__version__",
 ]
 
@@ -43,11 +48,15 @@ _HOME = {
     "LSTMCell": "lstm",
     "CellSpec": "cell",
     "Ragged": "ragged",
+    "Stream": "stream",
+    "Streams": "stream",
     "Classifier": "estimators",
     "DetectConfig": "detection",
     "Detector": "estimators",
     "Forecaster": "estimators",
+    "Generator": "estimators",
     "Tagger": "estimators",
+    "Translator": "estimators",
     "TrainConfig": "train",
 } | dict.fromkeys(("CarouselError", "DataError", "MissingExtra", "ModelFileError", "NotSupported"), "errors")
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from carousel import fitting
+from carousel import fitting, fitting_text
 from carousel.errors import CarouselError
 from carousel.export import FORMATS
 from carousel.options import (
@@ -38,6 +39,7 @@ SUITES = {
     "variants": ("compare",),
     "peak": ("compare", "long_sequence"),
     "fit": ("compare",),
+    "stream": ("steps", "from_python", "many", "cold"),
 }
 
 app = typer.Typer(
@@ -70,6 +72,8 @@ def carousel_(
     """
 
 
+fitting.app.command()(fitting_text.translate)
+fitting.app.command()(fitting_text.generate)
 app.add_typer(fitting.app, name="fit")
 
 
@@ -151,10 +155,14 @@ def predict(
         Path | None,
         typer.Option(metavar="FILE", help="Write .csv, .tsv, .parquet or .jsonl; without it CSV on stdout."),
     ] = None,
+    set_: Annotated[
+        Names,
+        typer.Option("--set", metavar="NAME=VALUE", help="How texts are made, as size=5, n_best=3 or temperature=0.8."),
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Forecasts after the last row of each series, a label for each sequence, or a label or warning for each row.
+    """Forecasts of each series, a label for each sequence, a label or warning for each row, or texts from texts.
 
     \b
     Example:
@@ -166,11 +174,13 @@ def predict(
     if out is not None:
         require_place(out, (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson"))
     estimator = load(model)
-    frame = read(data)
     task = estimator.config_.task
+    more = fitting_text.decoding(task, set_)
+    frame = fitting_text.read_texts(data) if more else read(data)
     if future is not None and task != "forecast":
         raise CarouselError(f"--future is for forecasts, and {model} is for the task {task}; leave it out.")
-    more = {"future": read(future)} if future is not None else {}
+    if future is not None:
+        more["future"] = read(future)
     with noting(), naming(future=future):
         found = estimator.predict(frame, source=str(data), **more)
     if out is not None:
@@ -180,6 +190,40 @@ def predict(
         return
     sys.stdout.write(table_bytes(found, ".jsonl" if as_json else ".csv").decode())
     sys.stdout.flush()
+
+
+@app.command()
+def stream(
+    model: Model,
+    data: Annotated[
+        Path | None, typer.Argument(metavar="[LINES]", help="A file of JSON lines; without it standard input.")
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(metavar="TYPE", help="How the stack's matrices are stored: float32, bf16 or int8.")
+    ] = "float32",
+    as_json: Annotated[bool, typer.Option("--json", help="End with a line that counts rows and errors.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Take rows as JSON lines, one at a time, and answer each with a JSON line.
+
+    A line that is refused gives a line with its number and the error, and the stream goes on.
+
+    \b
+    Example:
+      carousel stream m.safetensors < rows.jsonl
+    """
+    from carousel.stream import answer_lines
+
+    if data is not None and not data.is_file():
+        raise CarouselError(f"{data}: there is no such file; check the path.")
+    counts = [0, 0]
+    with nullcontext(sys.stdin.buffer) if data is None else data.open("rb") as lines:
+        for answer in answer_lines(model, iter(lines.readline, b""), weights):
+            counts[answer.refused] += 1
+            sys.stdout.write(answer.text + "\n")
+            sys.stdout.flush()
+    if as_json:
+        write_json({"rows": counts[0], "refused": counts[1]})
 
 
 @app.command()

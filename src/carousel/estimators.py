@@ -18,6 +18,7 @@ from carousel.config import ModelConfig, StackConfig, from_json, to_json
 from carousel.detector import Detector
 from carousel.errors import CarouselError, DataError
 from carousel.forecasting import scaled_quantiles, train_forecaster
+from carousel.generator import Generator
 from carousel.heads.forecast import DEFAULT_QUANTILES, ForecastHead, read_out
 from carousel.inputs.clock import useful_calendar
 from carousel.inputs.fitted import TableInput, fit_columns
@@ -36,8 +37,9 @@ from carousel.inputs.windows import Rows
 from carousel.model import members_from
 from carousel.tagger import Tagger
 from carousel.train import Progress, TrainConfig
+from carousel.translator import Translator
 
-__all__ = ["Classifier", "Detector", "Forecaster", "SkippedSeries", "Tagger", "load"]
+__all__ = ["Classifier", "Detector", "Forecaster", "Generator", "SkippedSeries", "Tagger", "Translator", "load"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -333,7 +335,14 @@ class Forecaster:
         return read_out(self.config_.head, made.scaled, made.level, made.spread)
 
 
-TASKS: dict[str, Any] = {"forecast": Forecaster, "classify": Classifier, "tag": Tagger, "detect": Detector}
+TASKS: dict[str, Any] = {
+    "forecast": Forecaster,
+    "classify": Classifier,
+    "tag": Tagger,
+    "detect": Detector,
+    "translate": Translator,
+    "generate": Generator,
+}
 
 
 def load(path: str | PathLike[str]) -> Any:

@@ -126,7 +126,7 @@ class Translator(Estimator):
         checkpoint: str | PathLike[str] | None = None,
         resume: bool = False,
         progress: Progress | None = None,
-        name: str = "data",
+        source: str = "data",
     ) -> Self:
         """Learn from a table of pairs, or from lists of sources `X` and targets `y`.
 
@@ -137,17 +137,17 @@ class Translator(Estimator):
         """
         self._check()
         settings = self.settings
-        source, target = self._pairs(X, y, name)
+        left, right = self._pairs(X, y, source)
         if valid is None:
-            held = self._hold_out(source, settings)
-            parts = [[text for text, h in zip(side, held, strict=True) if h] for side in (source, target)]
-            source, target = ([t for t, h in zip(side, held, strict=True) if not h] for side in (source, target))
+            held = self._hold_out(left, settings)
+            parts = [[text for text, h in zip(side, held, strict=True) if h] for side in (left, right)]
+            left, right = ([t for t, h in zip(side, held, strict=True) if not h] for side in (left, right))
         else:
             other = valid if isinstance(valid, tuple) else (valid, None)
             parts = list(self._pairs(other[0], other[1], "valid"))
-        if not source:
-            raise DataError(f"{name}: no pair is left to train on; give more pairs, or a smaller holdout.")
-        given = self._vocabularies(source, target)
+        if not left:
+            raise DataError(f"{source}: no pair is left to train on; give more pairs, or a smaller holdout.")
+        given = self._vocabularies(left, right)
         try:
             head = TranslateHead(
                 self.embedding, self.attention, self.input_feeding, self.shared, self.encoder_layers, settings.dropout
@@ -156,7 +156,7 @@ class Translator(Estimator):
             config = ModelConfig("translate", given, stack, head, int(self.seeds))
         except ValueError as error:
             raise CarouselError(f"{error}; correct the parameter.") from None
-        training = Pairs.of(given, source, target)
+        training = Pairs.of(given, left, right)
         held_out = Pairs.of(given, *parts) if parts[0] else None
         result = train_translator(
             config,
@@ -221,7 +221,7 @@ class Translator(Estimator):
                     found[k] = [(text, f.score) for text, f in zip(answers, made, strict=True)]
         return found
 
-    def predict(self, X: Any, *, n_best: int = 1, name: str = "data", **options: Any) -> Any:
+    def predict(self, X: Any, *, n_best: int = 1, source: str = "data", **options: Any) -> Any:
         """A table: source, rank (1 is the best), score, prediction; of a table or a list of texts, in its order.
 
         `n_best` of the beam's hypotheses are given; other options as in `search`. Raises DataError where the column of
@@ -230,7 +230,7 @@ class Translator(Estimator):
         beam = options.setdefault("beam", BEAM)
         if not 1 <= n_best <= beam.size:
             raise CarouselError(f"n_best must lie between 1 and the beam's size {beam.size}, got {n_best}.")
-        texts, backend = self._texts(X, name)
+        texts, backend = self._texts(X, source)
         rows = [
             (text, rank, score, made)
             for text, found in zip(texts, self.search(texts, **options), strict=True)
@@ -286,7 +286,7 @@ class Translator(Estimator):
             except DataError:
                 raise
             except ValueError as error:
-                raise CarouselError(f"{error}; give a larger vocabulary.") from None
+                raise CarouselError(f"{error}; correct the vocabulary.") from None
 
         names = (self.source, self.target)
         if self.shared:

@@ -139,6 +139,8 @@ def fit_vocabulary(
     >>> fit_vocabulary(["abba"], kind="char").tokens[-2:]
     ('a', 'b')
     """
+    if kind not in _BUILD:
+        raise ValueError(f"tokens are of kind {', '.join(_BUILD)}, not {kind!r}")
     least = {"bpe": 256, "unigram": 256, "char": 257, "word": 1}[kind] + MARKS + 1
     if size < least:
         raise ValueError(f"a vocabulary of kind {kind} needs a size of at least {least}, got {size}")
