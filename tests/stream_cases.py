@@ -93,7 +93,15 @@ def detector(reference: str = "training", *, seeds: int = 1) -> ModelConfig:
 
     views = (view("error", 1, 2.0), view("error", 4, 1.5), view("value", 3, 1.6))
     rest = 3 if reference == "history" else 0
-    head = DetectHead("forecast", columns, 4, 0, 0, reference, rest, 1.0, (0.05,) * 3, views)  # type: ignore[arg-type]
+    head = DetectHead(
+        "forecast",
+        columns,
+        4,
+        reference=reference,
+        rest=rest,
+        floor=(0.05,) * 3,
+        views=views,  # type: ignore[arg-type]
+    )
     return ModelConfig("detect", rich_input(), decaying(), head, seeds)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from carousel.stream.lines import answer_lines
 from carousel.stream.many import Streams
 from carousel.stream.one import Stream
 
-__all__ = ["Stream", "Streams"]
+__all__ = ["Stream", "Streams", "answer_lines"]

@@ -11,7 +11,7 @@ from typing import Any
 from carousel.errors import CarouselError
 from carousel.stream.loading import Model, load
 
-__all__ = ["Stream", "pack", "unpack"]
+__all__ = ["Stream", "engine", "pack", "unpack"]
 
 _MAGIC, _VERSION = b"crsl", 1
 _HEAD = struct.Struct("<4sHH16sII")  # magic, version, task, fingerprint, length of the payload, its CRC-32
@@ -43,7 +43,7 @@ class Stream:
         self, path: str | os.PathLike[str], *, weights: str = "float32", static: Mapping[str, Any] | None = None
     ) -> None:
         self._model = load(path, weights)
-        self._engine: Any = _engine(self._model)
+        self._engine: Any = engine(self._model)
         self.reset(static)
 
     @property
@@ -85,18 +85,19 @@ class Stream:
             raise CarouselError("the state is damaged; take one that `state` gave.")
 
 
-def _engine(model: Model) -> Any:
+def engine(model: Model, shared: Any = None) -> Any:
+    """What runs one sequence; `shared` of another engine of the same model saves laying its weights out again."""
     if model.config.task == "forecast":
         from carousel.stream.windows import WindowEngine
 
-        return WindowEngine(model)
+        return WindowEngine(model, shared)
     if model.config.task == "detect":
         from carousel.stream.scores import ScoreEngine
 
-        return ScoreEngine(model)
+        return ScoreEngine(model, shared)
     from carousel.stream.rows import RowEngine
 
-    return RowEngine(model)
+    return RowEngine(model, shared)
 
 
 def pack(model: Model, payload: bytes) -> bytes:

@@ -17,12 +17,12 @@ __all__ = ["RowEngine"]
 class RowEngine:
     """One sequence of a classifier or tagger."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, shared: Any = None) -> None:
+        """`shared` is the core's program of another engine of the same model."""
         self.model, self.reader = model, Reader(model.config.input)
         names, classes = answers(model.config)
-        self.names = names
-        self._program = program(model, rows=False)
-        self._core = _core.Streams(self._program, names, classes)
+        self.shared = program(model, rows=False) if shared is None else shared
+        self._core = _core.Streams(self.shared, names, classes)
         self._core.grow(1)
         self._push = self._core.push
         self._plain = self.reader.bare

@@ -19,8 +19,8 @@ __all__ = ["ScoreEngine"]
 class ScoreEngine(RowEngine):
     """One sequence of a detector that forecasts."""
 
-    def __init__(self, model: Model) -> None:
-        super().__init__(model)
+    def __init__(self, model: Model, shared: Any = None) -> None:
+        super().__init__(model, shared)
         self.head: DetectHead = model.config.head
         numbers = [c.name for c in model.config.input.numbers]
         self._scored = [numbers.index(name) for name in self.head.columns]

@@ -34,13 +34,14 @@ LEAST = 2  # observed values of each target before which nothing is forecast
 class WindowEngine:
     """One series of a forecaster."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, shared: Any = None) -> None:
+        """`shared` are the members of another engine of the same model."""
         self.model = model
         self.table: TableInput = model.config.input
         roles = self.table.roles
         self.columns = roles.target + roles.features + roles.known
         self.known_names = frozenset(roles.columns)
-        self._members = [self._member(k) for k in range(model.config.seeds)]
+        self.shared = [self._member(k) for k in range(model.config.seeds)] if shared is None else shared
         self._codes = {c.name: {v: FIRST + k for k, v in enumerate(c.values)} for c in self.table.embedded}
         self.reset(None)
 
@@ -318,7 +319,7 @@ class WindowEngine:
             blank = np.full(horizon * targets, np.nan)
             return found | {"forecast": blank} | dict.fromkeys(names, blank)
         w = self._history.window(time, known, codes)
-        made = np.asarray(np.mean([self._run(member, w) for member in self._members], 0, dtype=np.float64))
+        made = np.asarray(np.mean([self._run(member, w) for member in self.shared], 0, dtype=np.float64))
         values = read_out(head, made, w.level, w.spread).reshape(-1, len(names))
         found["forecast"] = values[:, head.median].copy()
         return found | {name: values[:, k].copy() for k, name in enumerate(names)}
