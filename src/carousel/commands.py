@@ -223,7 +223,7 @@ def stream(
             sys.stdout.write(answer.text + "\n")
             sys.stdout.flush()
     if as_json:
-        write_json({"rows": counts[0], "refused": counts[1]})
+        sys.stdout.write(json.dumps({"rows": counts[0], "refused": counts[1]}) + "\n")
 
 
 @app.command()
