@@ -42,7 +42,7 @@ def random_rows(seed: int, missing: float = 0.3) -> tuple[np.ndarray, np.ndarray
 def head_of(seed: int = 0, **more: object) -> DetectHead:
     rng = np.random.default_rng(seed)
     views = tuple(random_view(rng, of, rows) for of, rows in (("error", 1), ("error", 4), ("value", 5), ("value", 1)))
-    return DetectHead("forecast", ("a", "b", "c"), floor=(0.3, 0.2, 0.1), views=views, **more)
+    return DetectHead("forecast", ("a", "b", "c"), floor=(0.3, 0.2, 0.1), keep=(0.9, 1.0, 0.3), views=views, **more)
 
 
 def literal_scores(head: DetectHead, outputs: np.ndarray, scaled: np.ndarray, values: np.ndarray) -> list[float]:
@@ -96,7 +96,7 @@ def literal_scores(head: DetectHead, outputs: np.ndarray, scaled: np.ndarray, va
         last = [last[c] if math.isnan(scaled[t, c]) else scaled[t, c] for c in range(size)]
         raw = outputs[t].astype(float)
         scale = [max(math.log1p(math.exp(raw[3 + c])) + 0.01, head.floor[c]) for c in range(size)]
-        forecast = [last[c] + raw[c] for c in range(size)], scale
+        forecast = [head.keep[c] * last[c] + raw[c] for c in range(size)], scale
     return found
 
 
@@ -108,7 +108,7 @@ REFERENCES = [{}, {"reference": "history"}, {"reference": "history", "rest": 6}]
 def test_scores_are_those_of_the_definition(more: dict, missing: float) -> None:
     head = head_of(**more)
     outputs, scaled, values = random_rows(1, missing)
-    errors = forecast_errors(outputs, scaled, OFFSETS, np.array(head.floor))
+    errors = forecast_errors(head, outputs, scaled, OFFSETS)
     found = score_rows(head, errors, values, OFFSETS)
     for a, b in itertools.pairwise(OFFSETS):
         expected = literal_scores(head, outputs[a:b], scaled[a:b], values[a:b])
@@ -122,7 +122,7 @@ def test_scores_are_those_of_the_definition(more: dict, missing: float) -> None:
 def test_a_stream_scores_as_the_table_does_bit_for_bit(more: dict) -> None:
     head = head_of(2, **more)
     outputs, scaled, values = random_rows(3)
-    errors = forecast_errors(outputs, scaled, OFFSETS, np.array(head.floor))
+    errors = forecast_errors(head, outputs, scaled, OFFSETS)
     table = score_rows(head, errors, values, OFFSETS)
     for a, b in itertools.pairwise(OFFSETS):
         state = DetectState(head)
@@ -138,9 +138,9 @@ def test_mutants_of_the_definition_are_seen() -> None:
     """The literal restatement tells wrong forecasts and wrong windows apart from right ones."""
     head, (outputs, scaled, values) = head_of(), random_rows(1, 0.0)
     one = np.array([0, len(values)])
-    right = score_rows(head, forecast_errors(outputs, scaled, one, np.array(head.floor)), values, one).score
+    right = score_rows(head, forecast_errors(head, outputs, scaled, one), values, one).score
     late = np.vstack([outputs[1:], outputs[:1]])  # the forecast of a row later
-    wrong = score_rows(head, forecast_errors(late, scaled, one, np.array(head.floor)), values, one).score
+    wrong = score_rows(head, forecast_errors(head, late, scaled, one), values, one).score
     expected = literal_scores(head, outputs, scaled, values)
     np.testing.assert_allclose(right, expected, rtol=1e-9)
     assert not np.allclose(wrong, expected, rtol=1e-3)

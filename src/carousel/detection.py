@@ -75,7 +75,7 @@ class Rows(NamedTuple):
 
 class Batch(NamedTuple):
     seen: SequenceBatch
-    last: Tensor  # [N, C]
+    base: Tensor  # [N, C] what the forecast begins with
     truth: Tensor  # [N, C] of the next row (forecast) or of this one (autoencoder)
     weight: Tensor  # [N, C] 0 where nothing is to be learned
 
@@ -89,7 +89,7 @@ class DetectTask:
         self.noise = options.noise if self.head.method == "autoencoder" else 0.0
         self.ahead = int(self.head.method == "forecast")
         self.length = (config.crop or PIECE) + 1 if self.ahead else options.window
-        self.last = last_values(rows.scaled, rows.channels.offsets)
+        self.base = last_values(rows.scaled, rows.channels.offsets) * self.head.kept
         offsets = rows.channels.offsets
         self.owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
         self.starts = self._starts(rows.learned)
@@ -123,7 +123,7 @@ class DetectTask:
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         made = model(batch.seen)
         if self.ahead:
-            per = student_loss(made, batch.last, batch.truth)
+            per = student_loss(made, batch.base, batch.truth)
         else:
             per = nn.functional.smooth_l1_loss(made, batch.truth, reduction="none")
         return (per * batch.weight).sum() / batch.weight.sum().clamp(min=1.0)
@@ -158,7 +158,7 @@ class DetectTask:
             position = np.arange(len(at)) - np.repeat(seen.offsets[:-1], np.diff(seen.offsets))
             cold = np.repeat((first > 0) & (stop - first > 2 * WARM_UP), np.diff(seen.offsets))
             weight &= ~(cold & (position < WARM_UP))[:, None]
-        arrays = (self.last[at], np.nan_to_num(truth), weight)
+        arrays = (self.base[at], np.nan_to_num(truth), weight)
         tensors = (torch.from_numpy(part.astype(np.float32)).to(device) for part in arrays)
         return Batch(sequence_batch(seen, device), *tensors)
 
@@ -169,7 +169,7 @@ def errors_of(members: list[Any], config: ModelConfig, rows: Rows) -> Floats:
     head: DetectHead = config.head
     if head.method == "forecast":
         made = outputs(members, rows.channels)
-        return forecast_errors(made, rows.scaled, rows.channels.offsets, np.asarray(head.floor))
+        return forecast_errors(head, made, rows.scaled, rows.channels.offsets)
     offsets = rows.channels.offsets
     lengths = np.diff(offsets)
     owner = np.repeat(np.arange(len(lengths)), lengths)
@@ -239,7 +239,7 @@ def _calibrated(config: ModelConfig, weights: Weights, rows: Rows, options: Dete
     used = rows.learned | rows.held
     if head.method == "forecast":  # a forecast is never taken for surer than it is half of the time
         made = outputs(members, rows.channels)
-        _, scale = forecast(made, last_values(rows.scaled, rows.channels.offsets), np.zeros(len(head.columns)))
+        _, scale = forecast(head, made, last_values(rows.scaled, rows.channels.offsets))
         head = dataclasses.replace(head, floor=tuple(float(s) for s in np.median(scale[used], 0)))
         smooth = options.smooth
     else:

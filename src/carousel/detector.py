@@ -168,7 +168,7 @@ class Detector(SequenceEstimator):
         each of its rows in their order (of a table of events for each id and time, sorted).
 
         Columns: id and time, `score` (null where no number is observed), `anomaly`, and `because`: the columns that
-        contributed most, most first (null of normal rows). Raises DataError where columns or channels differ from training.
+        contributed most, most first (null of normal rows). Raises DataError where columns differ.
         """
         sequences, found = self._found(X, source)
         if sequences.backend is None:
@@ -339,7 +339,17 @@ class Detector(SequenceEstimator):
             rest=int(self.rest),
             threshold=1.0 if self.reference == "training" else MARGIN,
             floor=(1e-6,) * len(observed),
+            keep=tuple(self._kept(sequences, seen, name, learned) for name in observed) if not again else (),
         )
+
+    def _kept(self, sequences: Sequences, seen: SequenceInput, name: str, learned: Flags) -> float:
+        """The share of a value that remains in the next one: least squares over neighbouring rows to learn from."""
+        channel = next(c for c in seen.numbers if c.name == name)
+        scaled = channel.scaled(sequences.features[:, sequences.roles.features.index(name)])
+        x, y = scaled[:-1], scaled[1:]
+        both = learned[:-1] & learned[1:] & (np.diff(sequences.owner) == 0) & ~np.isnan(x) & ~np.isnan(y)
+        size = float(x[both] @ x[both])
+        return float(np.clip(x[both] @ y[both] / size, 0.0, 1.0)) if size > 0 else 1.0
 
     def _rows(
         self, sequences: Sequences, config: ModelConfig, learned: Flags | None = None, held: Flags | None = None

@@ -116,7 +116,8 @@ class DetectHead:
     a reconstruction [N, C] of the rows of a window through `code` numbers ("autoencoder").
 
     `columns` are the number columns that are scored, C of them. `width` is a hidden layer of ReLUs (0: none), and of
-    the autoencoder the size of its decoder. A forecast's scale counts as at least `floor` [C]. `reference`: what a
+    the autoencoder the size of its decoder. A forecast begins with the last value times `keep` [C] (none: 1), and its
+    scale counts as at least `floor` [C]. `reference`: what a
     view's distance is measured against, the limit from training, or the largest in the history of the sequence so
     far, and values against the range so far; then, for `rest` rows after a score, only higher ones stand.
     """
@@ -131,6 +132,7 @@ class DetectHead:
     threshold: float = 1.0
     floor: tuple[float, ...] = ()
     views: tuple[View, ...] = ()
+    keep: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.columns:
@@ -141,8 +143,15 @@ class DetectHead:
             raise ValueError("width, window, code and rest are at least 0 and the threshold is positive")
         if len(self.floor) != len(self.columns) or any(not f > 0 for f in self.floor):
             raise ValueError(f"floor must be {len(self.columns)} positive numbers, got {self.floor}")
+        if len(self.keep) not in (0, len(self.columns)) or any(not 0 <= k <= 1 for k in self.keep):
+            raise ValueError(f"keep must be {len(self.columns)} numbers in [0, 1], or none, got {self.keep}")
         if any(len(view.centre) != len(self.columns) for view in self.views):
             raise ValueError(f"every view must be of {len(self.columns)} columns")
+
+    @property
+    def kept(self) -> Floats:
+        """`keep` [C], 1 where none is said."""
+        return np.array(self.keep or (1.0,) * len(self.columns))
 
     @property
     def outputs(self) -> int:
@@ -165,21 +174,21 @@ class DetectHead:
         }
 
 
-def forecast(outputs: Floats | Singles, last: Floats, floor: Floats) -> tuple[Floats, Floats]:
+def forecast(head: DetectHead, outputs: Floats | Singles, last: Floats) -> tuple[Floats, Floats]:
     """Mean and scale [N, C] of the next row, in scaled units, from outputs [N, 2 C] and the last values [N, C]."""
     made = np.asarray(outputs, np.float64)
     size = last.shape[-1]
     raw = made[..., size:]
     scale = np.log1p(np.exp(-np.abs(raw))) + np.maximum(raw, 0.0) + SMALLEST
-    return last + made[..., :size], np.maximum(scale, floor)
+    return last * head.kept + made[..., :size], np.maximum(scale, np.asarray(head.floor))
 
 
-def forecast_errors(outputs: Floats | Singles, scaled: Floats, offsets: Ints, floor: Floats) -> Floats:
+def forecast_errors(head: DetectHead, outputs: Floats | Singles, scaled: Floats, offsets: Ints) -> Floats:
     """Standardised errors [N, C] of each row's forecast by the row before; NaN for first rows and what is missing.
 
     outputs [N, 2 C] of the head; scaled [N, C] are the values as the model counts them, NaN where missing.
     """
-    mean, scale = forecast(outputs, last_values(scaled, offsets), floor)
+    mean, scale = forecast(head, outputs, last_values(scaled, offsets))
     errors = np.full_like(scaled, np.nan)
     errors[1:] = (scaled[1:] - mean[:-1]) / scale[:-1]
     errors[offsets[:-1][offsets[:-1] < offsets[1:]]] = np.nan
@@ -360,7 +369,7 @@ class DetectState:
         if head.reference == "history" and head.rest:
             best, self.held, self.left = _rest(best, self.held, self.left, head.rest)
         self.last = np.where(np.isnan(scaled), self.last, scaled)
-        self.mean, self.scale = forecast(outputs, self.last, np.asarray(head.floor))
+        self.mean, self.scale = forecast(head, outputs, self.last)
         score = best if not np.isnan(values).all() else np.nan
         flag = bool(score >= head.threshold)
         return Scores(np.array([score]), np.array([flag]), parts, np.array([which]))

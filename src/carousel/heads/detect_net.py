@@ -60,9 +60,9 @@ def detect_net(head: DetectHead, state: int, directions: int, dropout: float = 0
     return Autoencoder(head, state, dropout)
 
 
-def student_loss(outputs: Tensor, last: Tensor, truth: Tensor) -> Tensor:
+def student_loss(outputs: Tensor, base: Tensor, truth: Tensor) -> Tensor:
     """Negative log-likelihood [N, C] of Student's t, without its constant: outputs [N, 2 C], truth [N, C] ahead."""
-    size = last.shape[1]
+    size = base.shape[1]
     scale = F.softplus(outputs[:, size:]) + SMALLEST
-    r = (truth - last - outputs[:, :size]) / scale
+    r = (truth - base - outputs[:, :size]) / scale
     return torch.log(scale) + (FREEDOM + 1) / 2 * torch.log1p(r * r / FREEDOM)
