@@ -85,9 +85,11 @@ def evaluate(
     made |= _baselines(config.head, part, test, learned, model.per_row, baselines)
     truth = test.values[test.asked]
     scores = {name: score(config.head, truth, p) for name, p in made.items()}
+    judged, judged_train = _asked(model, part, test), learned and _asked(model, *learned)
     findings = audit(
-        part,
-        learned and learned[0],
+        judged,
+        judged_train,
+        scaled=None if learned is None else (learned[0], part),
         per_sequence=not model.per_row,
         scalers=[
             Scaler(c.name, c.mean, c.scale, c.squash, TRIM)
@@ -98,7 +100,7 @@ def evaluate(
     )
     trust = Trust(
         findings,
-        split_of(learned and learned[0], part),
+        split_of(judged_train, judged),
         _balance(config.head, test, own),
         _seeds(config.head, truth, members),
         config.seeds,
@@ -145,6 +147,11 @@ def _labelled(model: Any, data: Any, y: Any, labels: Any, source: str) -> Labell
         event = label_column(sequences.target, "event", source).values[sequences.row - 1]
     values = event_labels(sequences.time, event, sequences.offsets, head.ahead)
     return Labelled(sequences, values, onsets(event, sequences.offsets))
+
+
+def _asked(model: Any, part: Part, labels: Labelled) -> Part:
+    """The rows whose labels are asked for; those that only lead up to them may be in both parts."""
+    return part.where(labels.asked) if model.per_row else part
 
 
 def _members(model: Any, test: Labelled) -> Floats:

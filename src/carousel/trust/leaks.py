@@ -71,14 +71,16 @@ def audit(
     scalers: Sequence[Scaler] = (),
     group: tuple[Part, Part] | None = None,
     ids: bool = True,
+    scaled: tuple[Part, Part] | None = None,
     no_train: str = "the training rows were not given",
     known: Sequence[str] | None = None,
 ) -> Audit:
     """All five checks on two parts; without `train` those that need it are listed as unchecked.
 
     per_sequence: the target is one label per sequence. `group` are parts whose ids are the groups (patients of several
-    stays); `ids` False: sequences have none that mean anything. `known`: the columns of the steps that are asked about
-    (all, but for forecasts the columns known ahead only: a target's own past is no leak there).
+    stays); `ids` False: sequences have none that mean anything. `scaled`: training and test part with all rows that
+    scales are of, where not all are judged. `known`: the columns of the steps that are asked about (all, but for
+    forecasts the columns known ahead only: a target's own past is no leak there).
     """
     findings: list[Finding] = []
     unchecked: dict[str, str] = {}
@@ -91,7 +93,7 @@ def audit(
             unchecked["group"] = "arrays have no ids"
             train = replace(train, ids=np.array([f"training {name}" for name in train.ids], dtype=object))
         findings += check_duplicates(train, test, per_sequence=per_sequence)
-        findings += check_scalers(train, test, scalers)
+        findings += check_scalers(*(scaled or (train, test)), scalers)
     both = test if train is None else train
     if per_sequence:
         if len(both.ids) < LEAST:
