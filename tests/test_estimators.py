@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -442,3 +444,17 @@ def test_pandas_without_a_time_column_counts_rows() -> None:
     frame = pd.DataFrame({"shop": ["a"] * 40 + ["b"] * 30, "y": np.arange(70.0) % 7})
     made = Forecaster(2, id="shop", target="y", season=7, config=QUICK).fit(frame).predict(frame)
     assert made["row"].tolist() == [40, 41, 30, 31]
+
+
+def test_neither_fitting_nor_loading_brings_what_they_do_not_need(tmp_path: Path) -> None:
+    code = (
+        "import sys, polars as pl; from carousel import Forecaster, TrainConfig\n"
+        "config = TrainConfig(steps=3, warmup=1, hidden_size=4, batch_size=4, accelerator='cpu')\n"
+        "frame = pl.DataFrame({'t': range(40), 'y': [float(k % 7) for k in range(40)]})\n"
+        f"Forecaster(3, time='t', target='y', config=config).fit(frame).save({str(tmp_path / 'm')!r})\n"
+        f"Forecaster.load({str(tmp_path / 'm')!r}).predict(frame)\n"
+        "heavy = {'torch._dynamo', 'sympy', 'lightning_fabric', 'sklearn', 'pandas', 'matplotlib'}\n"
+        "sys.exit(', '.join(heavy & sys.modules.keys()) or 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
