@@ -41,7 +41,7 @@ class ScoreEngine(RowEngine):
         found = self._scores.step(outputs, scaled, values)
         score, odd = float(found.score[0]), bool(found.anomaly[0])
         because = most_of(found.parts[0], self.head.columns) if odd else []
-        return {"score": None if np.isnan(score) else score, "anomaly": odd, "because": ", ".join(because)}
+        return {"score": None if np.isnan(score) else score, "anomaly": odd, "because": ", ".join(because) or None}
 
     def keep(self) -> Any:
         return super().keep(), copy.deepcopy(self._scores)
