@@ -27,7 +27,7 @@ typedef struct {
 ${member_table}
 
 /* The target [TARGETS] `back` rows before the latest, null before the first. */
-static const int32_t *row_at(const ${name}_state *s, int back)
+static APART const int32_t *row_at(const ${name}_state *s, int back)
 {
     return back < s->rows ? s->target[(s->at + REACH - back) % REACH] : 0;
 }
@@ -39,14 +39,14 @@ static int32_t scaled(const scale *by, int k, int32_t raw)
 }
 
 /* The same of a row, NONE where it was not observed. */
-static int32_t scaled_at(const ${name}_state *s, const scale *by, int back, int k)
+static APART int32_t scaled_at(const ${name}_state *s, const scale *by, int back, int k)
 {
     const int32_t *row = row_at(s, back);
     return row && row[k] != NONE ? scaled(by, k, row[k]) : NONE;
 }
 
 /* From 16 fraction bits to those of a 16-bit input, within the bound of 100. */
-static int16_t input16(int64_t x, int bits)
+static APART int16_t input16(int64_t x, int bits)
 {
     int32_t limit = bits < 9 ? 100 << bits : 32767;
     return (int16_t)sat(rounded(x, 16 - bits), limit);

@@ -1,15 +1,27 @@
+/* Functions that are called from many places and are not copied into them: a KB of flash. */
+#if defined(__GNUC__)
+#define APART __attribute__((noinline))
+#else
+#define APART
+#endif
+
 /* Numbers of f fraction bits: x stands for x / 2^f. Shifts round to the nearest; what does not fit is held at the limit. */
-static int64_t sat(int64_t x, int64_t limit)
+static APART int64_t sat(int64_t x, int64_t limit)
 {
     return x > limit ? limit : x < -limit ? -limit : x;
 }
 
+/* Whether a shift to the right keeps the sign is left to compilers; all that are known do. */
 static int64_t down(int64_t x, int shift)
 {
+#if (-1 >> 1) == -1
+    return x >> shift;
+#else
     return x >= 0 ? x >> shift : ~(~x >> shift);
+#endif
 }
 
-static int64_t rounded(int64_t x, int shift)
+static APART int64_t rounded(int64_t x, int shift)
 {
     return shift ? down(x + ((int64_t)1 << (shift - 1)), shift) : x;
 }
@@ -47,7 +59,7 @@ static int32_t tanh15(int32_t z)
 static int64_t divide(int64_t a, int64_t b)
 {
     int64_t twice = 2 * a + b, found = twice / (2 * b);
-    return found - (twice % (2 * b) < 0);
+    return found - (found * 2 * b > twice);
 }
 //@ end
 //@ if reciprocals
