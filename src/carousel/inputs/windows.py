@@ -64,6 +64,7 @@ class Rows:
         self.owner = np.repeat(np.arange(len(lengths)), lengths + h)  # [M]
         place = np.arange(series.offsets[-1]) + h * np.repeat(np.arange(len(lengths)), lengths)
         self.near = np.arange(1 - config.reach, h + 1)  # rows of a window, from its origin
+        self.ordinal = np.arange(len(self.near))
         self.own = np.zeros(total, bool)
         self.own[place] = True
         self.time = self._times(place, lengths)
@@ -103,16 +104,15 @@ class Rows:
         c, reach = config.context, config.reach
         index = at[:, None] + self.near
         which = self.owner[at]
-        outside: NDArray[np.bool_] | None = index < self.start[which][:, None]
-        if outside is not None and outside.any():
-            index = np.where(outside, 0, index)
-        else:
-            outside = None
-        values = self.target[index]  # [n, reach + H, K]
+        before = np.maximum(reach - 1 - at + self.start[which], 0)  # [n] rows that lie before the series
+        outside = self.ordinal < before[:, None] if before.any() else None
+        values = self.target.take(index, 0, mode="clip")  # [n, reach + H, K]
         if outside is not None:
-            values[outside] = np.nan
+            np.copyto(values, np.nan, where=outside[..., None])
         level, spread, last = self._scale(at, values[:, reach - c : reach])
-        scaled = ((values - level[:, None]) / spread[:, None]).astype(np.float32)
+        np.subtract(values, level[:, None], out=values)
+        scaled = np.empty(values.shape, np.float32)
+        np.divide(values, spread[:, None], out=scaled, casting="same_kind")
         past, truth = scaled[:, :reach], scaled[:, reach:]
         context, following = index[:, reach - c : reach], index[:, reach:]
         out = None if outside is None else outside[:, reach - c : reach, None]
@@ -134,7 +134,7 @@ class Rows:
             truth=truth,
             level=level,
             spread=spread,
-            elapsed=_masked(self.elapsed[context], None if out is None else out[..., 0], 1),
+            elapsed=_masked(self.elapsed.take(context, mode="clip"), None if out is None else out[..., 0], 1),
             linear=self._linear(at, past[:, -c:], level, spread, latest),
         )
 
@@ -167,7 +167,7 @@ class Rows:
         value = made[..., :k]
         np.copyto(value, np.where(seen, x, 0))
         np.copyto(made[..., k : 2 * k], seen)
-        made[..., 2 * k : 3 * k] = _masked(self.age[context], out, float(NEVER))
+        made[..., 2 * k : 3 * k] = _masked(self.age.take(context, 0, mode="clip"), out, float(NEVER))
         difference = made[..., 3 * k : 4 * k]
         difference[:, 0] = 0
         np.multiply(value[:, 1:] - value[:, :-1], seen[:, 1:] & seen[:, :-1], out=difference[:, 1:])
@@ -177,7 +177,7 @@ class Rows:
         own = made[..., : made.shape[-1] - numbers]
         np.clip(own, -BOUND, BOUND, out=own)
         if numbers:
-            made[..., -numbers:] = _masked(self.numbers[context], out, 0)
+            made[..., -numbers:] = _masked(self.numbers.take(context, 0, mode="clip"), out, 0)
         return made
 
     def _linear(self, at: Ints, x: Singles, level: Floats, spread: Floats, latest: Singles) -> Singles:
@@ -325,7 +325,7 @@ def _fill(x: Singles, latest: Singles) -> Singles:
 
 def _rows(values: NDArray[Any], index: Ints) -> NDArray[Any]:
     """values[index], which takes its time even where there are no columns."""
-    return values[index] if values.shape[1] else np.zeros((*index.shape, 0), values.dtype)
+    return values.take(index, 0, mode="clip") if values.shape[1] else np.zeros((*index.shape, 0), values.dtype)
 
 
 def _masked(values: NDArray[Any], out: NDArray[np.bool_] | None, fill: float) -> NDArray[Any]:
