@@ -67,7 +67,10 @@ def write(model: Path, out: Path) -> dict[str, Any]:
     return {"out": [str(out)], "bytes": len(data), "notes": [f"opset {OPSET}, {len(data):,} bytes"]}
 
 
-GRAPHS = {"forecast": "carousel.export.onnx_forecast"} | dict.fromkeys(
-    ("classify", "tag"), "carousel.export.onnx_sequence"
-)
+GRAPHS = {
+    "forecast": "carousel.export.onnx_forecast",
+    "classify": "carousel.export.onnx_sequence",
+    "tag": "carousel.export.onnx_sequence",
+    "detect": "carousel.export.onnx_detect",
+}
 _HAVE = ", ".join(GRAPHS)

@@ -159,7 +159,7 @@ def _scan(
     elapsed: Value | None,
     direction: int,
 ) -> tuple[Value, Value, Value]:
-    spec, kind, w = layers.spec, x.dtype, {name: g.constant(value) for name, value in weights.items()}
+    spec, w = layers.spec, {name: g.constant(value) for name, value in weights.items()}
     a = x @ w["weight_ih"]  # of all steps at once: [T, B, 4H]
     if spec.layer_norm:
         a = _normalise(a) * w["norm_ih"]
@@ -171,28 +171,15 @@ def _scan(
     if live is not None:
         sequences["live"] = live.unsqueeze(2)
 
-    body = Graph(g.fresh("step"), g)
-    prefix = body.name
-    h, c = (body.input(f"{prefix}_{n}", kind, None) for n in "hc")
-    given = {n: body.input(f"{prefix}_{n}", s.dtype, None) for n, s in sequences.items()}
-    inner = {k: Value(body, v.name, v.dtype) for k, v in w.items()}
-    new_h, new_c = _step(body, spec, layers.hidden_size, inner, given, h, c)
-    y = new_h
-    if live is not None:
-        y = body.where(given["live"], new_h, 0.0)
-        new_h, new_c = body.where(given["live"], new_h, h), body.where(given["live"], new_c, c)
-    for value, name in ((new_h, "next_h"), (new_c, "next_c"), (y, "y")):
-        body.output(value, f"{prefix}_{name}", None)
-    last_h, last_c, y = g.ops(
-        "Scan",
-        *start,
-        *sequences.values(),
-        outputs=3,
-        body=body.proto(),
-        num_scan_inputs=len(sequences),
-        scan_input_directions=[direction] * len(sequences),
-        scan_output_directions=[direction],
-    )
+    def step(body: Graph, given: dict[str, Value]) -> tuple[list[Value], list[Value]]:
+        inner = {name: body.within(value) for name, value in w.items()}
+        h, c = _step(body, spec, layers.hidden_size, inner, given, given["h"], given["c"])
+        if live is None:
+            return [h, c], [h]
+        alive = given["live"]
+        return [body.where(alive, h, given["h"]), body.where(alive, c, given["c"])], [body.where(alive, h, 0.0)]
+
+    (last_h, last_c), (y,) = g.scan(dict(zip("hc", start, strict=True)), sequences, step, backwards=direction == 1)
     return y, last_h, last_c
 
 

@@ -34,6 +34,15 @@ class Given(NamedTuple):
     memory: Memory | None
 
 
+class Numbers(NamedTuple):
+    """The number columns as the model counts them [B, T, F], float64."""
+
+    scaled: Value  # 0 where it is missing
+    gone: Value
+    last: Value  # the last one observed, 0 where there is none yet
+    seen: Value  # when that was, NaN where there is none yet
+
+
 class Seen(NamedTuple):
     """`inputs.sequence.Channels`, padded, and the memory after the last row of each sequence."""
 
@@ -42,6 +51,7 @@ class Seen(NamedTuple):
     static: Value | None  # [B, .]
     live: Value  # [B, T]
     memory: Memory
+    numbers: Numbers | None
 
 
 def inputs(g: Graph, config: SequenceInput, *, decay: bool, stateful: bool) -> Given:
@@ -99,7 +109,8 @@ def channels(g: Graph, config: SequenceInput, given: Given) -> Seen:
         first = g.where(_nan(memory.time), time.take(0, 1, 1), memory.time.unsqueeze(1))
         before = g.concat([first, before.take(1, None, 1)], 1)
     elapsed = (time - before) / config.unit
-    found, next_seen, next_last = _numbers(g, config, given, time, live)
+    numbers = _numbers(g, config, given, time, live)
+    found = [] if numbers is None else [_number_channels(g, config, numbers, time)]
     if config.uneven:
         found.append(_fade(elapsed).unsqueeze(2))
     if given.wall_time is not None:
@@ -110,7 +121,10 @@ def channels(g: Graph, config: SequenceInput, given: Given) -> Seen:
     if memory is not None:
         end = g.where(given.lengths > 0, end, memory.time)
     static = None if given.static is None else _static(g, config, given.static)
-    return Seen(values, elapsed.cast(np.float32), static, live, Memory(end, next_seen, next_last))
+    after = (
+        (None, None) if numbers is None else tuple(v.take(-1, None, 1).squeeze(1) for v in (numbers.seen, numbers.last))
+    )
+    return Seen(values, elapsed.cast(np.float32), static, live, Memory(end, *after), numbers)
 
 
 def _nan(time: Value) -> Value:
@@ -121,33 +135,32 @@ def _fade(age: Value) -> Value:
     return age / (age + 1.0)
 
 
-def _numbers(
-    g: Graph, config: SequenceInput, given: Given, time: Value, live: Value
-) -> tuple[list[Value], Value | None, Value | None]:
-    """The channels of the number columns, and when and as what each was seen last [B, F]."""
+def _numbers(g: Graph, config: SequenceInput, given: Given, time: Value, live: Value) -> Numbers | None:
     if given.numbers is None:
-        return [], None, None
-    columns, zero = config.numbers, g.constant(np.array(0, np.int64))
+        return None
     gone = missing(given.numbers)
-    scaled = _scaled(g, columns, given.numbers, gone)
+    scaled = _scaled(g, config.numbers, given.numbers, gone)
     latest = _latest(g, ~gone & live.unsqueeze(2))
-    row = g.op("Max", latest, zero)
+    row = g.op("Max", latest, g.constant(np.array(0, np.int64)))
     last = g.op("GatherElements", scaled, row, axis=1)
     shape = g.op("Shape", row, dtype=np.int64)
     seen = g.op("Reshape", at(time, row.reshape(0, -1)), shape)
     earlier_last, earlier_seen = (g.constant(np.array(v)) for v in (0.0, np.nan))
     if given.memory is not None and given.memory.last is not None and given.memory.seen is not None:
         earlier_last, earlier_seen = given.memory.last.unsqueeze(1), given.memory.seen.unsqueeze(1)
-    last = g.where(latest >= 0, last, earlier_last)
-    seen = g.where(latest >= 0, seen, earlier_seen)
-    age = _fade((time.unsqueeze(2) - seen) / config.unit)
-    age = g.where(g.op("IsNaN", seen, dtype=bool), 1.0, age)
-    every = interleave([scaled, (~gone).cast(np.float64), age, last], len(columns))
+    none = latest < 0
+    return Numbers(scaled, gone, g.where(none, earlier_last, last), g.where(none, earlier_seen, seen))
+
+
+def _number_channels(g: Graph, config: SequenceInput, numbers: Numbers, time: Value) -> Value:
+    columns = config.numbers
+    age = _fade((time.unsqueeze(2) - numbers.seen) / config.unit)
+    age = g.where(g.op("IsNaN", numbers.seen, dtype=bool), 1.0, age)
+    parts = [numbers.scaled, (~numbers.gone).cast(np.float64), age, numbers.last]
     wanted: list[int] = []
     for k, channel in enumerate(columns):
         wanted += range(GAPPED * k, GAPPED * (k + 1)) if channel.gaps else [GAPPED * k + GAPPED - 1]
-    found = g.op("Gather", every, g.constant(np.array(wanted, np.int64)), axis=2)
-    return [found], seen.take(-1, None, 1).squeeze(1), last.take(-1, None, 1).squeeze(1)
+    return g.op("Gather", interleave(parts, len(columns)), g.constant(np.array(wanted, np.int64)), axis=2)
 
 
 def _scaled(g: Graph, columns: tuple[Channel, ...], raw: Value, gone: Value) -> Value:

@@ -12,7 +12,7 @@ from carousel.config import ModelConfig
 from carousel.export.layers import Layers
 from carousel.export.onnx_cells import Run, stack
 from carousel.export.onnx_graph import Graph, Value
-from carousel.export.onnx_rows import embed, linear, zeros
+from carousel.export.onnx_rows import embed, linear, mean_of, zeros
 from carousel.export.onnx_windows import Window, inputs, window
 from carousel.heads.forecast import ForecastHead
 from carousel.inputs.fitted import Column
@@ -31,10 +31,7 @@ def graph(config: ModelConfig, weights: Weights) -> Graph:
     for k in range(config.seeds):
         own = {name: weights[f"{k}.{name}"] for name in config.member_shapes()}
         found.append(_member(g, config, own, seen).cast(np.float64))
-    mean = found[0]
-    for other in found[1:]:
-        mean = mean + other
-    quantiles = _read_out(config.head, mean / float(config.seeds), seen)
+    quantiles = _read_out(config.head, mean_of(found), seen)
     shape = ["series", config.input.horizon, config.input.targets]
     g.output(quantiles, "quantiles", [*shape, len(config.head.quantiles)], f"levels {list(config.head.quantiles)}")
     g.output(quantiles.take(config.head.median, config.head.median + 1, 3).squeeze(3), "forecast", shape, "the median")

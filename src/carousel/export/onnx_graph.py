@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -180,6 +180,55 @@ class Graph:
     def op(self, kind: str, *inputs: Value | None, dtype: DTypeLike | None = None, **attributes: Any) -> Value:
         return self.ops(kind, *inputs, outputs=1, dtype=dtype, **attributes)[0]
 
+    def scan(
+        self,
+        states: Mapping[str, Value],
+        sequences: Mapping[str, Value],
+        step: Callable[[Graph, dict[str, Value]], tuple[Sequence[Value], Sequence[Value]]],
+        *,
+        backwards: bool = False,
+    ) -> tuple[list[Value], list[Value]]:
+        """A Scan over the first axis of `sequences`: `step` gives the next states and the outputs of one step, in a
+        graph that also sees the values of this one. Returns the last states and the outputs, one behind the other."""
+        body = Graph(self.fresh("step"), self)
+        given = {
+            name: body.input(f"{body.name}_{name}", value.dtype, None)
+            for name, value in (*states.items(), *sequences.items())
+        }
+        made = [list(part) for part in step(body, given)]
+        for k, value in enumerate(made[0] + made[1]):
+            body.output(value, f"{body.name}_out_{k}", None)
+        names = [self.fresh("scan") for _ in made[0] + made[1]]
+        directions = {"scan_input_directions": [int(backwards)] * len(sequences)}
+        directions["scan_output_directions"] = [int(backwards)] * len(made[1])
+        self.nodes.append(
+            self.helper.make_node(
+                "Scan",
+                [value.name for value in (*states.values(), *sequences.values())],
+                names,
+                body=body.proto(),
+                num_scan_inputs=len(sequences),
+                **directions,
+            )
+        )
+        found = [Value(self, name, value.dtype) for name, value in zip(names, made[0] + made[1], strict=True)]
+        return found[: len(made[0])], found[len(made[0]) :]
+
+    def choose(self, condition: Value, yes: Callable[[Graph], Value], no: Callable[[Graph], Value]) -> Value:
+        """An If: only one of the two is computed, in a graph that also sees the values of this one."""
+        bodies, dtype = {}, condition.dtype
+        for branch, make in (("then_branch", yes), ("else_branch", no)):
+            body = Graph(self.fresh(branch), self)
+            value = make(body)
+            dtype = value.dtype
+            body.output(value, f"{body.name}_out", None)
+            bodies[branch] = body.proto()
+        return self.op("If", condition, dtype=dtype, **bodies)
+
+    def within(self, value: Value) -> Value:
+        """A value of a graph outside, for expressions in this one."""
+        return Value(self, value.name, value.dtype)
+
     def where(self, condition: Value, yes: Any, no: Any) -> Value:
         some = yes if isinstance(yes, Value) else no
         yes, no = (v if isinstance(v, Value) else self.constant(np.asarray(v, some.dtype)) for v in (yes, no))
@@ -201,8 +250,8 @@ class Graph:
                 continue
             nodes.append(node)
             wanted.update(node.input)
-            for attribute in node.attribute:  # what the body of a Scan takes from outside
-                wanted.update(name for inner in attribute.g.node for name in inner.input)
+            for attribute in node.attribute:  # what the body of a Scan or an If takes from outside
+                wanted.update(_used(attribute.g))
         initializers = [array for name, array in self._initializers.items() if name in wanted]
         return self.helper.make_graph(nodes[::-1], self.name, self.inputs, self.outputs, initializers)
 
@@ -219,3 +268,10 @@ class Graph:
         self.onnx.checker.check_model(made)
         data: bytes = made.SerializeToString(deterministic=True)
         return data
+
+
+def _used(graph: Any) -> set[str]:
+    """Names that the nodes of a graph and of those inside it read."""
+    found = {name for node in graph.node for name in node.input}
+    found |= {output.name for output in graph.output}
+    return found.union(*(_used(attribute.g) for node in graph.node for attribute in node.attribute))

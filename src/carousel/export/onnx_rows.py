@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from carousel.export.onnx_graph import Graph, Value
 from carousel.inputs.clock import DAY, PERIOD
 
-__all__ = ["at", "calendar", "embed", "interleave", "linear", "missing", "so_far", "zeros"]
+__all__ = ["at", "calendar", "embed", "interleave", "linear", "mean_of", "missing", "so_far", "zeros"]
 
 
 def at(data: Value, index: Value) -> Value:
@@ -47,6 +47,14 @@ def linear(x: Value, weight: NDArray[Any], bias: NDArray[Any] | None = None) -> 
     """x W^T + b."""
     made = x @ x.graph.constant(weight.T)
     return made if bias is None else made + x.graph.constant(bias)
+
+
+def mean_of(found: Sequence[Value]) -> Value:
+    """Of the members of an ensemble."""
+    total = found[0]
+    for other in found[1:]:
+        total = total + other
+    return total / float(len(found))
 
 
 def embed(numbers: Value, codes: Value | None, tables: Sequence[NDArray[Any]]) -> Value:

@@ -16,10 +16,10 @@ from carousel.export.layers import Layers
 from carousel.export.onnx_cells import Run, stack
 from carousel.export.onnx_channels import Given, Seen, channels, inputs
 from carousel.export.onnx_graph import Graph, Value
-from carousel.export.onnx_rows import at, embed, linear, zeros
+from carousel.export.onnx_rows import at, embed, linear, mean_of, zeros
 from carousel.inputs.sequence import SequenceInput
 
-__all__ = ["feeds", "graph", "start"]
+__all__ = ["feeds", "graph", "output", "run_stack", "start"]
 
 Weights = Mapping[str, NDArray[np.float32]]
 
@@ -44,13 +44,10 @@ def graph(config: ModelConfig, weights: Weights) -> Graph:
     for k in range(config.seeds):
         own = {name: weights[f"{k}.{name}"] for name in config.member_shapes()}
         start = [part.take(k * count, (k + 1) * count, 0) for part in before]
-        rows, state = _rows(g, config, own, given, seen, start)
+        rows, state = run_stack(g, config, own, given, seen, start)
         found.append(_head(g, config, own, rows, given, seen).cast(np.float64))
         states.append(state)
-    mean = found[0]
-    for other in found[1:]:
-        mean = mean + other
-    _read_out(g, config, mean / float(config.seeds))
+    _read_out(g, config, mean_of(found))
     if stateful:
         for name, part, shape in zip("hc", zip(*states, strict=True), shapes, strict=True):
             g.output(g.concat(list(part), 0), f"next_{name}", shape)
@@ -61,7 +58,7 @@ def graph(config: ModelConfig, weights: Weights) -> Graph:
     return g
 
 
-def _rows(
+def run_stack(
     g: Graph, config: ModelConfig, w: Weights, given: Given, seen: Seen, before: list[Value]
 ) -> tuple[Value, _State]:
     """`model.SequenceModel.rows`: the stack's outputs [B, T, D * P] and its last state."""
@@ -101,8 +98,13 @@ def _rows(
 def _head(g: Graph, config: ModelConfig, w: Weights, rows: Value, given: Given, seen: Seen) -> Value:
     """Outputs [B, T, K] of rows, or [B, K] of sequences."""
     x = _pool(g, config, w, rows, given, seen) if config.task == "classify" else rows
+    return output(config, w, x)
+
+
+def output(config: ModelConfig, w: Weights, x: Value) -> Value:
+    """One linear layer, or a hidden one of ReLUs before it."""
     if config.head.width:
-        x = g.op("Relu", linear(x, w["head.hidden.weight"], w["head.hidden.bias"]))
+        x = x.graph.op("Relu", linear(x, w["head.hidden.weight"], w["head.hidden.bias"]))
     return linear(x, w["head.out.weight"], w["head.out.bias"])
 
 

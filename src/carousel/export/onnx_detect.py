@@ -1,0 +1,274 @@
+"""Detectors as one ONNX graph: raw rows of ragged sequences in, the score of every row and its columns' parts out.
+
+Whole sequences go in: what a score needs of the rows before (rings of errors, ranges so far) is no state of the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carousel.cell import CellSpec
+from carousel.config import ModelConfig
+from carousel.export.layers import Layers
+from carousel.export.onnx_cells import Run, stack
+from carousel.export.onnx_channels import Given, Seen, channels, inputs
+from carousel.export.onnx_graph import Graph, Value
+from carousel.export.onnx_rows import at, linear, mean_of, missing, zeros
+from carousel.export.onnx_sequence import output, run_stack
+from carousel.heads.detect import SMALLEST, DetectHead, View
+
+__all__ = ["graph"]
+
+Weights = Mapping[str, NDArray[np.float32]]
+
+
+class _Rows(NamedTuple):
+    """The scored columns [B, T, C], float64."""
+
+    scaled: Value  # 0 where missing
+    gone: Value
+    last: Value
+    values: Value  # in their own units
+
+
+def graph(config: ModelConfig, weights: Weights) -> Graph:
+    g = Graph("detect")
+    given = inputs(g, config.input, decay=config.stack.cell.decay, stateful=False)
+    seen = channels(g, config.input, given)
+    rows = _scored(g, config, given, seen)
+    members = [{name: weights[f"{k}.{name}"] for name in config.member_shapes()} for k in range(config.seeds)]
+    errors = (_forecast_errors if config.head.method == "forecast" else _window_errors)(
+        g, config, members, given, seen, rows
+    )
+    score, parts = _score(g, config.head, errors, rows, seen)
+    shape = ["batch", "time"]
+    g.output(score, "score", shape, "1 is the limit; NaN where nothing is observed")
+    g.output(_or(score, 0.0) >= config.head.threshold, "anomaly", shape, f"from {config.head.threshold:g} on")
+    g.output(parts, "parts", [*shape, len(config.head.columns)], f"columns {list(config.head.columns)}")
+    return g
+
+
+def _or(value: Value, otherwise: float) -> Value:
+    return value.graph.where(value.graph.op("IsNaN", value, dtype=bool), otherwise, value)
+
+
+def _scored(g: Graph, config: ModelConfig, given: Given, seen: Seen) -> _Rows:
+    numbers, names = seen.numbers, [c.name for c in config.input.numbers]
+    assert numbers is not None  # what is scored are number columns
+    assert given.numbers is not None
+    which = g.constant(np.array([names.index(name) for name in config.head.columns], np.int64))
+    parts = (numbers.scaled, numbers.gone, numbers.last, given.numbers)
+    return _Rows(*(g.op("Gather", part, which, axis=2) for part in parts))
+
+
+def _forecast_errors(
+    g: Graph, config: ModelConfig, members: Sequence[Weights], given: Given, seen: Seen, rows: _Rows
+) -> Value:
+    """`heads.detect.forecast_errors`."""
+    size = len(config.head.columns)
+    made = [output(config, w, run_stack(g, config, w, given, seen, [])[0]).cast(np.float64) for w in members]
+    change, raw = mean_of(made).split([size, size], 2)
+    zero = g.constant(np.array(0.0))
+    scale = g.op("Log", g.op("Exp", -g.op("Abs", raw)) + 1.0) + g.op("Max", raw, zero) + SMALLEST  # softplus
+    scale = g.op("Max", scale, g.constant(np.asarray(config.head.floor)))
+    error = (rows.scaled.take(1, None, 1) - (rows.last + change).take(0, -1, 1)) / scale.take(0, -1, 1)
+    first = rows.scaled.take(0, 1, 1) * np.nan
+    return g.where(rows.gone, np.nan, g.concat([first, error], 1))
+
+
+def _window_errors(
+    g: Graph, config: ModelConfig, members: Sequence[Weights], given: Given, seen: Seen, rows: _Rows
+) -> Value:
+    """Of an autoencoder: mean errors of the window that ends in the row, or of the first whole one before that."""
+    head, width = config.head, config.head.window
+    zero = g.constant(np.array(0, np.int64))
+    steps = g.op("Range", zero, seen.live.size(1).squeeze(0), g.constant(np.array(1, np.int64))).unsqueeze(0)
+    length = g.op("Min", given.lengths, g.constant(np.array(width, np.int64))).unsqueeze(1)  # [B, 1] of a window
+    start = g.op("Max", steps - (length - 1), zero).unsqueeze(2)  # [B, T, 1]
+    offset = g.constant(np.arange(width)[None, None])
+    index = g.op("Min", start + offset, given.lengths.unsqueeze(1, 2) - 1).reshape(0, -1)  # [B, T * W]
+    index = g.op("Max", index, zero)
+
+    def windows(value: Value, *rest: int) -> Value:
+        """[B, T, ...] -> [B * T, W, ...]."""
+        return at(value, index).reshape(-1, width, *rest)
+
+    def repeated(value: Value | None, size: int) -> Value | None:
+        """[B, S] -> [B * T, S]."""
+        if value is None:
+            return None
+        ones = g.constant(np.array([1], np.int64))
+        return g.op("Expand", value.unsqueeze(1), g.concat([ones, steps.size(1), ones], 0)).reshape(-1, size)
+
+    table = config.input
+    lengths = (length + steps * 0).reshape(-1)  # [B * T]
+    inside = given._replace(
+        lengths=lengths,
+        codes=None if given.codes is None else windows(given.codes, len(table.categories)),
+        static_codes=repeated(given.static_codes, len(table.static_categories)),
+    )
+    count = sum(1 + c.gaps for c in table.static_numbers)
+    part = seen._replace(
+        values=windows(seen.values, table.value_size),
+        elapsed=windows(seen.elapsed),
+        static=repeated(seen.static, count),
+    )
+    made = mean_of([_reconstruct(g, config, w, inside, part).cast(np.float64) for w in members])
+    size = len(head.columns)
+    scaled, gone = windows(rows.scaled, size), windows(rows.gone, size)
+    within = (offset < lengths.unsqueeze(1, 2)).transpose(0, 2, 1)  # [B * T, W, 1]
+    known = (~gone & within).cast(np.float64)
+    total = g.where(known > 0.0, scaled - made, 0.0).reduce("Sum", 1)
+    counted = known.reduce("Sum", 1)
+    error = g.where(counted > 0.0, total / g.op("Max", counted, g.constant(np.array(1.0))), np.nan)
+    return g.op("Reshape", error, g.op("Shape", rows.scaled, dtype=np.int64))
+
+
+def _reconstruct(g: Graph, config: ModelConfig, w: Weights, given: Given, seen: Seen) -> Value:
+    """`heads.detect_net.Autoencoder` of windows: [N, W, C]."""
+    head, zero = config.head, g.constant(np.array(0, np.int64))
+    encoded, _ = run_stack(g, config, w, given, seen, [])
+    ends = given.lengths.unsqueeze(1) - 1
+    code = linear(at(encoded, ends), w["head.narrow.weight"], w["head.narrow.bias"])  # [N, 1, code]
+    everywhere = code + zeros(g, [1, head.window, 1])
+    own = {name.removeprefix("head.decoder."): v for name, v in w.items() if name.startswith("head.decoder.")}
+    state = zeros(g, [1, given.lengths.size(0), head.width])
+    run = Run(everywhere.transpose(1, 0, 2), state, state, given.lengths.cast(np.int32))
+    decoded = stack(g, Layers(CellSpec(), head.code, head.width, weights=own), run).x.transpose(1, 0, 2)
+    backwards = g.op("Max", ends - g.constant(np.arange(head.window)[None]), zero)
+    return linear(at(decoded, backwards), w["head.out.weight"], w["head.out.bias"])
+
+
+def _score(g: Graph, head: DetectHead, errors: Value, rows: _Rows, seen: Seen) -> tuple[Value, Value]:
+    """`heads.detect.score_rows`: score [B, T] and parts [B, T, C]."""
+    values = g.where(rows.gone, np.nan, rows.values)
+    scores, parts = [], []
+    for view in head.views:
+        means, known = _window_means(g, errors if view.of == "error" else values, view.rows)
+        if head.reference == "history" and view.of == "value":
+            score, part = _beyond_range(g, view, means, known)
+        else:
+            distance, part = _distance(g, view, means, known)
+            score = distance / (view.limit if head.reference == "training" else _largest(g, distance, view.largest))
+        scores.append(score)
+        parts.append(part)
+    best, chosen = rows.scaled.take(0, 1, 2).squeeze(2) * 0.0, rows.scaled * 0.0
+    for score, part in zip(scores, parts, strict=True):
+        better = _or(score, 0.0) > best
+        best, chosen = g.where(better, score, best), g.where(better.unsqueeze(2), part, chosen)
+    if head.reference == "history" and head.rest:
+        best = _rested(g, best, head.rest)
+    nothing = (~rows.gone).cast(np.float64).reduce("Max", 2) <= 0.0
+    return g.where(nothing, np.nan, best), chosen
+
+
+def _window_means(g: Graph, values: Value, rows: int) -> tuple[Value, Value]:
+    """Means [B, T, C] of what is observed in the last `rows` rows, and how many [B, T, C]; added oldest first."""
+    gone = missing(values)
+    parts = [g.where(gone, 0.0, values), (~gone).cast(np.float64)]
+    if rows > 1:
+        ahead = zeros(g, [values.size(0), rows - 1, values.size(2)], np.float64)
+        padded = [g.concat([ahead, part], 1) for part in parts]
+        parts = [whole.take(0, 1 - rows, 1) for whole in padded]
+        for back in range(rows - 2, -1, -1):
+            stop = -back or None
+            parts = [sum_ + whole.take(rows - 1 - back, stop, 1) for sum_, whole in zip(parts, padded, strict=True)]
+    total, known = parts
+    return g.where(known > 0.0, total / g.op("Max", known, g.constant(np.array(1.0))), np.nan), known
+
+
+def _distance(g: Graph, view: View, means: Value, known: Value) -> tuple[Value, Value]:
+    """`View.distance`, with the correlations of what is observed in each row."""
+    some = known > 0.0
+    centre, spread = g.constant(np.asarray(view.centre)), g.constant(np.asarray(view.spread))
+    share = g.op("Sqrt", known / float(view.rows))
+    d = g.where(some, (_or(means, 0.0) - centre) / spread * share, 0.0)
+    seen = some.cast(np.float64)
+    count = seen.reduce("Sum", 2)
+    correlation = np.asarray(view.correlation)
+    partly = (count > 0.0) & (count < float(len(correlation)))
+    any_partly = partly.cast(np.float64).reduce("Max", 1).reduce("Max", 0) > 0.0
+
+    def solved(body: Graph) -> Value:
+        return _eliminate(body, correlation, body.within(seen), body.within(d))
+
+    def whole(body: Graph) -> Value:
+        return body.within(d) @ body.constant(np.linalg.inv(correlation))
+
+    parts = d * g.choose(any_partly, solved, whole)
+    total = g.op("Max", parts.reduce("Sum", 2), g.constant(np.array(0.0)))
+    distance = g.op("Sqrt", total / g.op("Max", count, g.constant(np.array(1.0))))
+    return g.where(count > 0.0, distance, np.nan), g.op("Max", parts, g.constant(np.array(0.0)))
+
+
+def _eliminate(g: Graph, correlation: NDArray[np.float64], seen: Value, d: Value) -> Value:
+    """The observed columns' correlations, inverted, times d [B, T, C]: Gauss and Jordan, all rows at once.
+
+    Columns that are not observed get a 1 on the diagonal and nothing else; the matrix is positive definite, so that no
+    pivots have to be looked for.
+    """
+    size = len(correlation)
+    eye = np.eye(size)
+    left = g.constant(correlation) * (seen.unsqueeze(3) * seen.unsqueeze(2))
+    left = left + g.constant(eye) * (1.0 - seen).unsqueeze(3)
+    system = g.concat([left, d.unsqueeze(3)], 3)  # [B, T, C, C + 1]
+    for k in range(size):
+        row, column = system.take(k, k + 1, 2), system.take(k, k + 1, 3)
+        pivot = row / row.take(k, k + 1, 3)
+        system = system - (column - g.constant(eye[:, k : k + 1])) * pivot
+    return system.take(size, None, 3).squeeze(3)
+
+
+def _largest(g: Graph, distance: Value, first: float) -> Value:
+    """The largest distance [B, T] in the rows before, at least `first`."""
+    start = distance.take(0, 1, 1).squeeze(1) * 0.0
+    start = g.where(g.op("IsNaN", start, dtype=bool), first, first + start)
+
+    def step(body: Graph, given: dict[str, Value]) -> tuple[list[Value], list[Value]]:
+        now, so_far = given["now"], given["largest"]
+        return [body.op("Max", so_far, _or(now, -np.inf))], [so_far]
+
+    _, (found,) = g.scan({"largest": start}, {"now": distance.transpose(1, 0)}, step)
+    return found.transpose(1, 0)
+
+
+def _beyond_range(g: Graph, view: View, means: Value, known: Value) -> tuple[Value, Value]:
+    """How far means of full windows lie from the middle of the range so far, in units of half of it."""
+    full = g.where(known >= float(view.rows), means, np.nan)
+    nothing = known.take(0, 1, 1).squeeze(1) * 0.0
+    start = {"low": nothing + g.constant(np.asarray(view.low)), "high": nothing + g.constant(np.asarray(view.high))}
+
+    def step(body: Graph, given: dict[str, Value]) -> tuple[list[Value], list[Value]]:
+        low, high, now = given["low"], given["high"], given["now"]
+        return [body.op("Min", low, _or(now, np.inf)), body.op("Max", high, _or(now, -np.inf))], [low, high]
+
+    _, (low, high) = (part for part in g.scan(start, {"now": full.transpose(1, 0, 2)}, step))
+    low, high = low.transpose(1, 0, 2), high.transpose(1, 0, 2)
+    half, gone = (high - low) / 2.0, g.op("IsNaN", full, dtype=bool)
+    some = half > 0.0
+    away = g.op("Abs", full - (low + half)) / g.where(some, half, np.inf)
+    constant = g.where(g.op("Equal", full, low, dtype=bool), 0.0, g.where(some, half * 0.0, 2.0))
+    away = g.where(some | gone, away, constant)
+    score = _or(away, -np.inf).reduce("Max", 2)
+    score = g.where(g.op("IsInf", score, dtype=bool, detect_positive=0), np.nan, score)
+    return score, g.op("Max", _or(away, 0.0) - 1.0, g.constant(np.array(0.0)))
+
+
+def _rested(g: Graph, score: Value, rest: int) -> Value:
+    """After a score above 1 only higher ones stand for `rest` rows; the others count as 1 at most."""
+    nothing = score.take(0, 1, 1).squeeze(1) * 0.0
+
+    def step(body: Graph, given: dict[str, Value]) -> tuple[list[Value], list[Value]]:
+        now, held, left = given["now"], given["held"], given["left"]
+        higher = now > held
+        fewer = left - 1.0
+        next_held = body.where(higher, now, body.where(fewer > 0.0, held, 1.0))
+        next_left = body.where(higher, float(rest), body.op("Max", fewer, body.constant(np.array(0.0))))
+        return [next_held, next_left], [body.where(higher, now, body.op("Min", now, body.constant(np.array(1.0))))]
+
+    _, (found,) = g.scan({"held": nothing + 1.0, "left": nothing}, {"now": score.transpose(1, 0)}, step)
+    return found.transpose(1, 0)
