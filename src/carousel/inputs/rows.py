@@ -22,7 +22,7 @@ from carousel.inputs.longform import pivot
 from carousel.inputs.roles import Roles
 from carousel.inputs.sequence import Channels, SequenceInput
 
-__all__ = ["Sequences", "channels", "read_arrays", "read_sequences", "sequence_roles"]
+__all__ = ["Sequences", "channels", "raw_channels", "read_arrays", "read_sequences", "sequence_roles"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -291,6 +291,13 @@ def channels(sequences: Sequences, fitted: SequenceInput) -> Channels:
     >>> channels(read_sequences(frame, seen.roles), seen).values.tolist()
     [[-1.0], [1.0]]
     """
+    return fitted.transform(*raw_channels(sequences, fitted))
+
+
+def raw_channels(
+    sequences: Sequences, fitted: SequenceInput
+) -> tuple[Floats, Floats, Ints, Ints, Floats, Ints, Floats | None]:
+    """What `SequenceInput.transform` takes: the columns in the fitted order, categories as their codes."""
 
     def numbers(role: str) -> Floats:
         values, names = getattr(sequences, role), getattr(sequences.roles, role)
@@ -307,7 +314,7 @@ def channels(sequences: Sequences, fitted: SequenceInput) -> Channels:
             made[:, k] = table[np.where(np.isnan(column), 0, column + 1).astype(np.int64)]
         return made
 
-    return fitted.transform(
+    return (
         sequences.time,
         numbers("features"),
         codes("features"),
