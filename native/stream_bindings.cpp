@@ -186,6 +186,24 @@ int64_t read_numbers(PyObject* from, std::vector<double>& to) {
     return why;
 }
 
+// Of bytes, after `mark`: says whether two models are the same, not whether somebody forged one. FNV-1a over 64-bit
+// words, each mixed as in MurmurHash3's finaliser.
+uint64_t fingerprint(uint64_t mark, const nb::object& bytes) {
+    Py_buffer view;
+    if (PyObject_GetBuffer(bytes.ptr(), &view, PyBUF_C_CONTIGUOUS) != 0) throw nb::python_error();
+    const auto* at = static_cast<const uint8_t*>(view.buf);
+    uint64_t found = mark ^ 0xcbf29ce484222325u ^ static_cast<uint64_t>(view.len);
+    for (Py_ssize_t left = view.len; left > 0; left -= 8, at += 8) {
+        uint64_t word = 0;
+        std::memcpy(&word, at, static_cast<size_t>(std::min<Py_ssize_t>(left, 8)));
+        word = (word ^ (word >> 33)) * 0xff51afd7ed558ccdu;
+        found = (found ^ word ^ (word >> 33)) * 0x00000100000001b3u;
+        found ^= found >> 29;
+    }
+    PyBuffer_Release(&view);
+    return found;
+}
+
 class Streams {
   public:
     Streams(const Streams&) = delete;
@@ -329,6 +347,7 @@ void bind_streams(nb::module_& m) {
         .def("reset", &Walker::reset)
         .def("run", &Walker::run, nb::arg("x"), nb::arg("elapsed").none(), nb::arg("y").none())
         .def("top", &Walker::top);
+    m.def("fingerprint", &fingerprint);
     nb::class_<Program>(m, "Program")
         .def(
             "__init__",

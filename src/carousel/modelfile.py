@@ -13,14 +13,11 @@ import math
 import os
 import stat
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
 
-from carousel import atomic
 from carousel.config import ModelConfig
 from carousel.errors import ModelFileError
 
@@ -45,6 +42,10 @@ def write(path: str | os.PathLike[str], weights: Mapping[str, NDArray[Any]], doc
     document is {"format": 1, "model": ModelConfig.to_json(), "provenance": {...}}. What `read` would refuse is
     refused here already, as ModelFileError; a full disk is a CarouselError and leaves the previous file intact.
     """
+    from safetensors.numpy import save  # readers do without
+
+    from carousel import atomic
+
     name = os.fspath(path)
     try:
         text = json.dumps(document, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
@@ -66,9 +67,9 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[np.float32]], 
     """
     name = os.fspath(path)
     try:
-        if not stat.S_ISREG(Path(path).stat().st_mode):
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - pathlib takes 10 ms to import
             _refuse(name, "is no regular file", "name a .safetensors file that `carousel fit` wrote")
-        with Path(path).open("rb") as file:
+        with open(path, "rb") as file:  # noqa: PTH123 - likewise
             return _read(name, file)
     except FileNotFoundError as error:
         raise ModelFileError(f"{name}: there is no such model file; check the path, or run `carousel fit`.") from error

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
-from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -228,6 +227,8 @@ def cycles(grid: Grid) -> tuple[int, ...]:
 def utc_offset(utc: Floats, zone: str) -> Floats:
     """Seconds that the wall clock of `zone` is ahead of UTC; looked up once an hour that occurs."""
     hours, inverse = np.unique(np.floor(utc / 900).astype(np.int64), return_inverse=True)
+    from zoneinfo import ZoneInfo  # imported for models with a time zone only
+
     info = ZoneInfo(zone)
     ahead = [datetime.fromtimestamp(int(h) * 900, UTC).astimezone(info).utcoffset() for h in hours]
     return np.array([a.total_seconds() if a else 0.0 for a in ahead])[inverse].reshape(utc.shape)
@@ -235,6 +236,8 @@ def utc_offset(utc: Floats, zone: str) -> Floats:
 
 def utc_of_wall(wall: Floats, zone: str) -> Floats:
     """UTC seconds of wall-clock seconds [N]: the first of two where the clocks go back, an hour later in their gap."""
+    from zoneinfo import ZoneInfo  # imported for models with a time zone only
+
     info = ZoneInfo(zone)
     start = datetime(1970, 1, 1, tzinfo=info)
     ahead = [(start + timedelta(seconds=float(t))).utcoffset() for t in wall]  # adds to the wall clock, with fold 0

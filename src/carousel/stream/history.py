@@ -41,6 +41,7 @@ class History(Rows):
         codes = [sum(c.kind == "category" for c in part) for part in (config.features, config.known)]
         n = self.total
         self.near = np.arange(1 - reach, h + 1)
+        self.ordinal = np.arange(len(self.near))
         self.owner = np.zeros(n, np.int64)
         self.start = np.array([reach])
         self.time = np.zeros(n)

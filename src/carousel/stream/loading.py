@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from typing import Any, NamedTuple
@@ -34,7 +33,7 @@ class Model(NamedTuple):
     config: ModelConfig
     weights: Weights
     storage: str
-    fingerprint: bytes  # of the config and the weights, 16 bytes
+    fingerprint: bytes  # of the config and the weights, 8 bytes
 
 
 def load(path: str | os.PathLike[str], storage: str) -> Model:
@@ -46,10 +45,10 @@ def load(path: str | os.PathLike[str], storage: str) -> Model:
     reason = _no_streaming_form(config)
     if reason:
         raise NotSupported(f"{name}: {reason}; use `carousel predict`.")
-    mark = hashlib.sha256(json.dumps(document["model"], sort_keys=True).encode())
+    mark = _core.fingerprint(0, json.dumps(document["model"], sort_keys=True).encode())
     for key in sorted(weights):
-        mark.update(weights[key].data)
-    return Model(name, config, weights, storage, mark.digest()[:16])
+        mark = _core.fingerprint(mark, weights[key].data)
+    return Model(name, config, weights, storage, mark.to_bytes(8, "little"))
 
 
 def _no_streaming_form(config: ModelConfig) -> str:

@@ -14,7 +14,7 @@ from carousel.stream.loading import Model, load
 __all__ = ["Stream", "engine", "pack", "unpack"]
 
 _MAGIC, _VERSION = b"crsl", 1
-_HEAD = struct.Struct("<4sHH16sII")  # magic, version, task, fingerprint, length of the payload, its CRC-32
+_HEAD = struct.Struct("<4sHH8sII")  # magic, version, task, fingerprint, length of the payload, its CRC-32
 _TASKS = ("forecast", "classify", "tag", "detect")
 
 
