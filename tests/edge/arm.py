@@ -38,7 +38,10 @@ class Footprint(NamedTuple):
 
 
 def missing_tools() -> list[str]:
-    return [tool for tool in TOOLS if shutil.which(tool) is None]
+    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if not missing and not Path(_run(["arm-none-eabi-gcc", "-print-file-name=nano.specs"]).strip()).is_absolute():
+        missing.append("newlib for arm-none-eabi-gcc")
+    return missing
 
 
 def write(files: Mapping[str, str], folder: Path) -> None:

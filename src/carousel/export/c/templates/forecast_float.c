@@ -236,6 +236,7 @@ static void measure(const ${name}_state *s, scale *by)
         some = larger(n, 1.0);
         last = is_nan(s->last[k]) ? 0.0 : s->last[k];
 //@ if level_last
+        (void)sum;
         level = last;
 //@ else
         level = n > 0.0 ? sum / some : last;

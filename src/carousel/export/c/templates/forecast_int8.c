@@ -244,6 +244,7 @@ static void measure(const ${name}_state *s, scale *by)
         }
         some = n ? n : 1;
 //@ if level_last
+        (void)sum;
         by->level[k] = last;
 //@ else
         by->level[k] = n ? (int32_t)divide(sum, n) : last;
