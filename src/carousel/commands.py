@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from carousel import fitting, fitting_text
+from carousel import fitting, fitting_text, measuring
 from carousel.errors import CarouselError
 from carousel.export import FORMATS
 from carousel.options import (
@@ -21,7 +20,6 @@ from carousel.options import (
     Model,
     Names,
     load,
-    names,
     naming,
     noting,
     read,
@@ -32,15 +30,6 @@ from carousel.options import (
 __all__ = ["UsageError", "app"]
 
 UsageError: Any = typer.BadParameter.__mro__[1]  # typer names it nowhere
-
-SUITES = {
-    "layer": ("inference", "training"),
-    "ragged": ("compare",),
-    "variants": ("compare",),
-    "peak": ("compare", "long_sequence"),
-    "fit": ("compare",),
-    "stream": ("steps", "from_python", "many", "cold"),
-}
 
 app = typer.Typer(
     name="carousel",
@@ -77,71 +66,7 @@ fitting.app.command()(fitting_text.generate)
 app.add_typer(fitting.app, name="fit")
 
 
-@app.command()
-def evaluate(
-    model: Model,
-    data: Data,
-    since: Annotated[
-        str | None, typer.Option(metavar="TIME", help="First time to forecast; without it the first after training.")
-    ] = None,
-    windows: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Origins a series, counted from its end.")
-    ] = None,
-    stride: Annotated[
-        int | None, typer.Option(metavar="ROWS", min=1, help="Rows from origin to origin; without it about 64 origins.")
-    ] = None,
-    season: Annotated[
-        int | None,
-        typer.Option(metavar="ROWS", min=1, help="Season of the baselines and of MASE; without it the model's."),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the table here as well: .md or .json.")
-    ] = None,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Measure a model on a table, beside baselines: a backtest of forecasts, anomalies against their labels.
-
-    \b
-    Example:
-      carousel evaluate m.safetensors sales.csv --since 2024-01-01
-    """
-    if out is not None:
-        require_place(out, (".md", ".json"))
-    from carousel import atomic, progress
-    from carousel import evaluate as evaluation
-
-    estimator = load(model)
-    task = estimator.config_.task
-    if task not in ("forecast", "detect"):
-        raise CarouselError(f"{model}: models of the task {task} are not evaluated by this verb yet.")
-    of_forecasts = {"--since": since, "--windows": windows, "--stride": stride, "--season": season}
-    if task != "forecast" and (given := [name for name, value in of_forecasts.items() if value is not None]):
-        raise CarouselError(f"{given[0]} is for forecasts, and {model} is for the task {task}; leave it out.")
-    frame = read(data)
-    with noting(), progress.counting("forecasting" if task == "forecast" else "scoring") as show:
-        if task == "detect":
-            from carousel.evaluate_detection import evaluate_detection
-
-            found: Any = evaluate_detection(estimator, frame, source=str(data))
-        else:
-            found = evaluation.evaluate(
-                estimator,
-                frame,
-                since=since,
-                windows=windows,
-                stride=stride,
-                season=season,
-                source=str(data),
-                progress=show,
-            )
-    if out is not None:
-        text = found.markdown() if out.suffix == ".md" else json.dumps(found.to_dict(), indent=1, allow_nan=False)
-        atomic.write_bytes(out, (text + "\n").encode())
-    if as_json:
-        write_json(found.to_dict())
-        return
-    found.show()
+app.command()(measuring.evaluate)
 
 
 @app.command()
@@ -283,59 +208,7 @@ def demo(
         write_json(found)
 
 
-@app.command()
-def bench(
-    what: Annotated[str, typer.Argument(metavar="WHAT", help=f"What to measure: {', '.join(SUITES)}.")],
-    hidden: Annotated[
-        Names, typer.Option(metavar="SIZES", help="Hidden sizes; without it a grid of the usual ones.")
-    ] = None,
-    batch: Annotated[
-        Names, typer.Option(metavar="SIZES", help="Batch sizes; without it a grid of the usual ones.")
-    ] = None,
-    dtype: Annotated[str, typer.Option(metavar="TYPE", help="float32, float64 or bfloat16.")] = "float32",
-    seconds: Annotated[float, typer.Option(min=0.01, metavar="S", help="Time for each contender of a row.")] = 1.0,
-    compiled: Annotated[bool, typer.Option("--compiled", help="variants: beside torch.compile as well.")] = False,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the tables here as well: .md or .json.")
-    ] = None,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Measure LSTM layers beside other implementations: equality first, then time, losses shown.
-
-    \b
-    Example:
-      carousel bench layer --hidden 64,128 --batch 1,32
-    """
-    if what not in SUITES:
-        raise CarouselError(f"{what!r} cannot be measured; choose {', '.join(SUITES)}.")
-    if compiled and what != "variants":
-        raise CarouselError(f"--compiled is about variants, not about {what}; leave it out.")
-    if out is not None:
-        require_place(out, (".md", ".json"))
-    from importlib import import_module
-
-    import torch
-
-    from carousel import atomic
-    from carousel.bench.layer import BATCH, HIDDEN, Grid
-
-    if dtype not in ("float32", "float64", "bfloat16"):
-        raise CarouselError(f"--dtype must be float32, float64 or bfloat16, got {dtype!r}.")
-    sizes = (_sizes("--hidden", hidden, HIDDEN), _sizes("--batch", batch, BATCH))
-    grid = Grid(*sizes, dtype=getattr(torch, dtype), seconds=seconds)
-    choices = {"compiled": True} if compiled else {}
-    measures = [getattr(import_module(f"carousel.bench.{what}"), name) for name in SUITES[what]]
-    reports = [measure(grid, **choices) for measure in measures]
-    text = "[" + ",\n".join(report.json() for report in reports) + "]\n"
-    if out is not None:
-        tables = "\n".join(report.markdown() for report in reports)
-        atomic.write_bytes(out, (tables if out.suffix == ".md" else text).encode())
-    if as_json:
-        sys.stdout.write(text)
-        return
-    for report in reports:
-        report.show()
+app.command()(measuring.bench)
 
 
 @app.command()
@@ -355,12 +228,3 @@ def doctor(as_json: Json = False, debug: Debug = False) -> None:
         typer.echo(surgery.render(found))
     if found["problems"]:
         raise typer.Exit(1)
-
-
-def _sizes(option: str, given: Names, usual: Sequence[int]) -> tuple[int, ...]:
-    texts = names(given)
-    if texts is None:
-        return tuple(usual)
-    if not all(text.isdecimal() and int(text) for text in texts):
-        raise CarouselError(f"{option} must be whole numbers of at least 1, got {', '.join(texts)!r}.")
-    return tuple(int(text) for text in texts)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from carousel.inputs.clock import Clock
     from carousel.inputs.table import Series
 
-__all__ = ["Evaluation", "Score", "backtest", "evaluate", "rolling_origins", "rows_until"]
+__all__ = ["Evaluation", "Score", "backtest", "evaluate", "read_time", "rolling_origins", "rows_before", "rows_until"]
 
 QuantilesAt = Callable[["Series", Ints], Floats]
 Progress = Callable[[int, int], None]
@@ -370,7 +370,7 @@ def evaluate(
     series = read_table(frame, table.roles, source=source, grid=table.grid, stamps=table.stamps)
     until = float(model.provenance_["until"])
     if since is not None:
-        start = _read_time(since, series.clock, "since", wall=series.grid.wall)
+        start = read_time(since, series.clock, "since", wall=series.grid.wall)
     else:
         start = float(np.nextafter(until, np.inf))
         later = np.isfinite(series.target).any(1) & (series.time > until)
@@ -415,14 +415,33 @@ def rows_until(frame: Any, time: str, until: str | float, *, source: str = "data
     table = columns.as_frame(frame, source)
     columns.require(table, (time,), source)
     found, clock = columns.times(table[time], source)
-    keep = found <= _read_time(until, clock, "until")
+    keep = found <= read_time(until, clock, "until")
     if not keep.any():
         first = clock.describe(float(found.min()))
         raise DataError(f"{source}, column {time!r}: no row is left until {until}; the first is at {first}.")
     return table.filter(keep.tolist()).to_native()
 
 
-def _read_time(given: str | float, clock: Clock, role: str, *, wall: bool = False) -> float:
+def rows_before(frame: Any, time: str | None, moment: str | float, source: str = "data") -> Any:
+    """The rows of a table whose time is before `moment`.
+
+    Raises DataError where there is no time column, a time cannot be read, or no row is left.
+    """
+    if time is None:
+        raise DataError(f"{source}: the model knows no time column, so that no moment can split the rows.")
+    table = columns.as_frame(frame, source)
+    columns.require(table, (time,), source)
+    found, clock = columns.times(table[time], source)
+    keep = found < read_time(moment, clock, "since")
+    if not keep.any():
+        raise DataError(
+            f"{source}, column {time!r}: no row is before {moment}; the first is at"
+            f" {clock.describe(float(found.min()))}."
+        )
+    return table.filter(keep.tolist()).to_native()
+
+
+def read_time(given: str | float, clock: Clock, role: str, *, wall: bool = False) -> float:
     """A moment written as the table's time column writes it, as a number (`wall`: of the wall clock)."""
     try:
         if not clock.stamps:

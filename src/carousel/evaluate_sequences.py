@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from carousel.errors import CarouselError, DataError
+from carousel.evaluate import read_time, rows_before
 from carousel.heads.classify import probabilities
 from carousel.heads.tag import event_labels, event_probability, onsets
 from carousel.inputs.labels import label_array, label_column
@@ -56,6 +57,7 @@ def evaluate(
     train_y: Any = None,
     train_labels: Any = None,
     group: str | None = None,
+    since: str | float | None = None,
     baselines: tuple[str, ...] = BASELINES,
     source: str = "data",
     train_source: str = "train",
@@ -65,14 +67,22 @@ def evaluate(
     `data`, `y` and `labels` as in its `fit`. `train` are the rows that it was trained on: baselines are fitted on them,
     and the leak audit compares both. Without them baselines are cross-validated within `data` by sequence, and the
     audit says what it could not check. `group` names a column of which no value may be in both parts (the patient of
-    several stays). Raises DataError for faults of the data.
+    several stays). Of a Tagger `since` judges the rows of `data` from that time on, as the table writes times: those
+    before are their context, and the training rows where `train` is not given. Raises DataError for faults of the data.
     """
     config = model.config_
     if config.task not in ("classify", "tag"):
         raise CarouselError(f"a model of the task {config.task} is not evaluated as sequences.")
+    if since is not None and (not model.per_row or y is not None):
+        raise CarouselError("since is about the rows of a table with one label each; leave it out.")
+    if since is not None and train is None:
+        train, train_source = rows_before(data, config.input.roles.time, since, source), source
     if train is None and (train_y is not None or train_labels is not None or group is not None):
         raise CarouselError("train_y, train_labels and group are about the training rows; give train as well.")
     test = _labelled(model, data, y, labels, source)
+    if since is not None:
+        early = test.sequences.time < read_time(since, test.sequences.clock, "since")
+        test = replace(test, values=np.where(early, np.nan, test.values))
     own = None if train is None else _labelled(model, train, train_y, train_labels, train_source)
     if not test.asked.any():
         raise DataError(f"{source}: nothing can be scored, no label is given; give rows with their labels.")

@@ -1,0 +1,247 @@
+"""The verbs of the command line that measure: models on tables, and Carousel itself."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from carousel.errors import CarouselError
+from carousel.options import (
+    Data,
+    Debug,
+    Json,
+    Model,
+    Names,
+    load,
+    names,
+    naming,
+    noting,
+    read,
+    require_place,
+    write_json,
+)
+
+__all__ = ["SUITES", "bench", "evaluate"]
+
+SUITES = {
+    "layer": ("inference", "training"),
+    "ragged": ("compare",),
+    "variants": ("compare",),
+    "peak": ("compare", "long_sequence"),
+    "fit": ("compare",),
+    "stream": ("steps", "from_python", "many", "cold"),
+}
+SETS = ("accuracy", "robust")  # what is measured on sets of data, which are named
+
+
+def evaluate(
+    model: Model,
+    data: Data,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="First time to judge; without it the first after training.")
+    ] = None,
+    windows: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Origins a series, counted from its end.")
+    ] = None,
+    stride: Annotated[
+        int | None, typer.Option(metavar="ROWS", min=1, help="Rows from origin to origin; without it about 64 origins.")
+    ] = None,
+    season: Annotated[
+        int | None,
+        typer.Option(metavar="ROWS", min=1, help="Season of the baselines and of MASE; without it the model's."),
+    ] = None,
+    train: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The training rows, for baselines and the leak audit.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="classify: labels of DATA, one row per id.")
+    ] = None,
+    train_labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="classify: labels of the training rows, one row per id.")
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Of which no value may be in training and in DATA.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the table here as well: .md or .json.")
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Measure a model on a table, beside baselines, with a report of what speaks for and against the figures.
+
+    \b
+    Example:
+      carousel evaluate m.safetensors later.csv --train earlier.csv
+    """
+    if out is not None:
+        require_place(out, (".md", ".json"))
+    from carousel import atomic, progress
+
+    estimator = load(model)
+    task = estimator.config_.task
+    if task not in ("forecast", "detect", "classify", "tag"):
+        raise CarouselError(f"{model}: models of the task {task} are not evaluated by this verb yet.")
+    of_forecasts = {"--windows": windows, "--stride": stride, "--season": season}
+    of_labels = {"--train": train, "--group": group}
+    _refuse(of_forecasts, task, ("forecast",), model)
+    _refuse({"--since": since}, task, ("forecast", "tag"), model)
+    _refuse(of_labels, task, ("classify", "tag"), model)
+    _refuse({"--labels": labels, "--train-labels": train_labels}, task, ("classify",), model)
+    frame = read(data)
+    found: Any
+    with noting(), naming(train=train, labels=labels), progress.counting("judging") as show:
+        if task == "detect":
+            from carousel.evaluate_detection import evaluate_detection
+
+            found = evaluate_detection(estimator, frame, source=str(data))
+        elif task == "forecast":
+            from carousel import evaluate as backtests
+
+            found = backtests.evaluate(
+                estimator,
+                frame,
+                since=since,
+                windows=windows,
+                stride=stride,
+                season=season,
+                source=str(data),
+                progress=show,
+            )
+        else:
+            from carousel import evaluate_sequences
+
+            found = evaluate_sequences.evaluate(
+                estimator,
+                frame,
+                labels=None if labels is None else read(labels),
+                train=None if train is None else read(train),
+                train_labels=None if train_labels is None else read(train_labels),
+                group=group,
+                since=since,
+                source=str(data),
+                train_source="train",
+            )
+    if out is not None:
+        text = found.markdown() if out.suffix == ".md" else json.dumps(found.to_dict(), indent=1, allow_nan=False)
+        atomic.write_bytes(out, (text + "\n").encode())
+    if as_json:
+        write_json(found.to_dict())
+        return
+    found.show()
+
+
+def _refuse(options: dict[str, Any], task: str, wanted: Sequence[str], model: Path) -> None:
+    """An option that is about other tasks."""
+    given = [name for name, value in options.items() if value is not None]
+    if given and task not in wanted:
+        whose = " and ".join(wanted)
+        raise CarouselError(f"{given[0]} is for models of {whose}, and {model} is for {task}; leave it out.")
+
+
+def bench(
+    what: Annotated[str, typer.Argument(metavar="WHAT", help=f"What to measure: {', '.join((*SUITES, *SETS))}.")],
+    sets: Annotated[
+        Names, typer.Argument(metavar="[SET]...", help="accuracy and robust: which sets; without it the usual ones.")
+    ] = None,
+    hidden: Annotated[
+        Names, typer.Option(metavar="SIZES", help="Hidden sizes; without it a grid of the usual ones.")
+    ] = None,
+    batch: Annotated[
+        Names, typer.Option(metavar="SIZES", help="Batch sizes; without it a grid of the usual ones.")
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(metavar="TYPE", help="float32 (usual), float64 or bfloat16.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.01, metavar="S", help="Time for each contender of a row; without it 1.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="accuracy and robust: how many fits, each from another seed.")
+    ] = None,
+    compiled: Annotated[bool, typer.Option("--compiled", help="variants: beside torch.compile as well.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PLACE", help="Write the tables here: a .md or .json file; accuracy and robust: a folder."
+        ),
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Measure: speed of LSTM layers beside others (equality first), accuracy on public sets, robustness to gaps.
+
+    \b
+    Example:
+      carousel bench layer --hidden 64,128 --batch 1,32
+      carousel bench accuracy physionet cgm --seeds 3 --out benchmarks/results
+    """
+    if what in SETS:
+        of_speed = {"--hidden": hidden, "--batch": batch, "--dtype": dtype, "--seconds": seconds}
+        _only(what, of_speed | {"--compiled": compiled or None})
+        _sets(what, sets or [], seeds, out, as_json)
+        return
+    if what not in SUITES:
+        raise CarouselError(f"{what!r} cannot be measured; choose {', '.join((*SUITES, *SETS))}.")
+    _only(what, {"a set": sets, "--seeds": seeds})
+    if compiled and what != "variants":
+        raise CarouselError(f"--compiled is about variants, not about {what}; leave it out.")
+    if out is not None:
+        require_place(out, (".md", ".json"))
+    from importlib import import_module
+
+    import torch
+
+    from carousel import atomic
+    from carousel.bench.layer import BATCH, HIDDEN, Grid
+
+    dtype = dtype or "float32"
+    if dtype not in ("float32", "float64", "bfloat16"):
+        raise CarouselError(f"--dtype must be float32, float64 or bfloat16, got {dtype!r}.")
+    sizes = (_sizes("--hidden", hidden, HIDDEN), _sizes("--batch", batch, BATCH))
+    grid = Grid(*sizes, dtype=getattr(torch, dtype), seconds=1.0 if seconds is None else seconds)
+    choices = {"compiled": True} if compiled else {}
+    measures = [getattr(import_module(f"carousel.bench.{what}"), name) for name in SUITES[what]]
+    reports = [measure(grid, **choices) for measure in measures]
+    text = "[" + ",\n".join(report.json() for report in reports) + "]\n"
+    if out is not None:
+        tables = "\n".join(report.markdown() for report in reports)
+        atomic.write_bytes(out, (tables if out.suffix == ".md" else text).encode())
+    if as_json:
+        sys.stdout.write(text)
+        return
+    for report in reports:
+        report.show()
+
+
+def _sets(what: str, sets: Sequence[str], seeds: int | None, out: Path | None, as_json: bool) -> None:
+    """Accuracy or robustness on sets of data."""
+    from dataclasses import asdict
+    from importlib import import_module
+
+    if out is not None and out.suffix:
+        raise CarouselError(f"{out}: {what} writes several files; name a folder.")
+    measure = import_module(f"carousel.bench.{what}").measure
+    given = {} if seeds is None else {"seeds": seeds}
+    with noting():
+        found = measure(sets, out=out, say=(lambda _: None) if as_json else typer.echo, **given)
+    if as_json:
+        write_json([asdict(one) for one in found])
+
+
+def _only(what: str, options: dict[str, Any]) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise CarouselError(f"{given[0]} is not about {what}; leave it out.")
+
+
+def _sizes(option: str, given: Names, usual: Sequence[int]) -> tuple[int, ...]:
+    texts = names(given)
+    if texts is None:
+        return tuple(usual)
+    if not all(text.isdecimal() and int(text) for text in texts):
+        raise CarouselError(f"{option} must be whole numbers of at least 1, got {', '.join(texts)!r}.")
+    return tuple(int(text) for text in texts)
