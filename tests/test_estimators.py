@@ -404,7 +404,7 @@ def test_batches_that_cannot_be_are_refused() -> None:
 
 
 def test_a_batch_beyond_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("carousel.forecasting.available_memory", lambda: 10**6)
+    monkeypatch.setattr("carousel.forecast_task.available_memory", lambda: 10**6)
     with pytest.raises(
         CarouselError, match=r"^a batch of 32 windows takes about \d+ MB, .* at most \d+, or a smaller hid"
     ):

@@ -27,7 +27,7 @@ from carousel.bench.layer import Grid
 from carousel.bench.report import Report
 from carousel.errors import CarouselError
 from carousel.estimators import Forecaster
-from carousel.forecasting import ForecastTask
+from carousel.forecast_task import ForecastTask
 from carousel.train import Event, TrainConfig
 
 if TYPE_CHECKING:
