@@ -19,7 +19,7 @@ Feeds = dict[str, NDArray[Any]]
 
 
 def feeds(model: str | Path, data: Any, future: Any = None, *, source: str = "data") -> Feeds:
-    """The inputs, by name, of the graph that was exported from the file `model`, for every series or sequence of `data`.
+    """The inputs, by name, of the graph exported from the file `model`, for every series or sequence of `data`.
 
     data: a pandas, polars or Arrow table (arrays too for models of sequences); future: as in `Forecaster.predict`.
     Series and sequences are sorted by id, as predict has them. A tagger's state is not among them: see `start`.
