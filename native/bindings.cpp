@@ -120,6 +120,7 @@ int64_t reserve_width(const Plan& plan) {
 }  // namespace
 
 NB_MODULE(_core, m) {
+    nb::set_leak_warnings(false);  // plans that a cache holds until the interpreter ends are no leak
     m.doc() = "Carousel's native core; use it through carousel.backends.native.";
     nb::class_<Plan>(m, "Plan").def(
         "__init__",
