@@ -41,8 +41,10 @@ class DetectConfig:
     """How rows are scored. Errors of the forecast are averaged over each number of rows in `smooth`, and values over
     each in `level` (empty: only errors count); the oddest of these views is the score.
 
-    `risk` is the share of normal rows that may exceed the limit. `window` and `code` are an autoencoder's rows and
-    the numbers that a window passes through; `noise` is added to its inputs in training (in scaled units).
+    `risk` is the share of normal rows that may exceed the limit, `contamination` the share of the training rows that
+    may be anomalies: the farthest are left out when limits are set (weights are learned robustly anyway). `window` and
+    `code` are an autoencoder's rows and the numbers that a window passes through; `noise` is added to its inputs in
+    training (in scaled units).
 
     Raises ValueError for a value out of range.
     """
@@ -50,6 +52,7 @@ class DetectConfig:
     smooth: tuple[int, ...] = (1, 10)
     level: tuple[int, ...] = (20,)
     risk: float = 1e-3
+    contamination: float = 0.0
     window: int = 20
     code: int = 4
     noise: float = 0.5
@@ -59,6 +62,8 @@ class DetectConfig:
             raise ValueError(f"smooth and level must be rows, at least 1 each, got {self.smooth} and {self.level}")
         if not 0 < self.risk < 1:
             raise ValueError(f"risk must be a share in (0, 1), got {self.risk}")
+        if not 0 <= self.contamination < 0.5:
+            raise ValueError(f"contamination must be a share in [0, 0.5), got {self.contamination}")
         if self.window < 2 or self.code < 1 or self.noise < 0:
             raise ValueError("window must be at least 2, code at least 1 and noise at least 0")
 
@@ -246,10 +251,11 @@ def _calibrated(config: ModelConfig, weights: Weights, rows: Rows, options: Dete
         smooth = (1,)  # the window has averaged already
     errors = errors_of(members, dataclasses.replace(config, head=head), rows)
     offsets = rows.channels.offsets
-    views = [fit_view("error", k, errors, offsets, rows.learned, rows.held, options.risk) for k in smooth]
+    limits = (options.risk, options.contamination)
+    views = [fit_view("error", k, errors, offsets, rows.learned, rows.held, *limits) for k in smooth]
     # Values are not learned, so that rows learned from tell as much as others.
     none = np.zeros(len(used), bool)
-    views += [fit_view("value", k, rows.values, offsets, none, used, options.risk) for k in options.level]
+    views += [fit_view("value", k, rows.values, offsets, none, used, *limits) for k in options.level]
     return dataclasses.replace(head, views=tuple(views))
 
 

@@ -283,10 +283,12 @@ class Detector(SequenceEstimator):
         return made
 
     @classmethod
-    def _parameters_of(cls, config: ModelConfig) -> dict[str, Any]:
+    def _parameters_of(cls, config: ModelConfig, provenance: dict[str, Any]) -> dict[str, Any]:
         head: DetectHead = config.head
         more = {"method": head.method, "reference": head.reference, "rest": head.rest}
-        return super()._parameters_of(config) | more | {"target": next(iter(config.input.roles.target), None)}
+        return (
+            super()._parameters_of(config, provenance) | more | {"target": next(iter(config.input.roles.target), None)}
+        )
 
     def _check_parameters(self, valid: Any) -> None:
         if self.method not in ("forecast", "autoencoder"):

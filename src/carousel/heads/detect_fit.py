@@ -21,17 +21,43 @@ TRIM = 0.005  # share of means at either end that count as no further out
 
 
 def fit_view(
-    of: Literal["error", "value"], rows: int, values: Floats, offsets: Ints, learned: Flags, held: Flags, risk: float
+    of: Literal["error", "value"],
+    rows: int,
+    values: Floats,
+    offsets: Ints,
+    learned: Flags,
+    held: Flags,
+    risk: float,
+    contamination: float = 0.0,
 ) -> View:
     """A view of values [N, C] over `rows` rows. `learned` [N] are rows that the weights were trained on, `held` [N]
-    others; distances of the former are stretched as far as they are smaller than those of the latter.
+    others; distances of the former are stretched as far as they are smaller than those of the latter. All other rows
+    are as if they were missing. The farthest rows, a share `contamination`, are taken for anomalies and left out.
     """
-    means, known = window_means(values, offsets, rows)
+    normal = learned | held
+    means, known = window_means(np.where(normal[:, None], values, np.nan), offsets, rows)
     position = np.arange(len(values)) - np.repeat(offsets[:-1], np.diff(offsets))
-    full = position >= rows - 1
-    used = (learned | held) & full
+    used = normal & (position >= rows - 1)
     if not used.any():
-        used = learned | held
+        used = normal
+    view = _fitted(of, rows, means, known, used, learned, held, risk)
+    for _ in range(2 if contamination else 0):  # what is left out changes what is far
+        distance, _ = view.distance(means, known)
+        near = np.nan_to_num(distance) <= np.nanquantile(distance[used], 1 - contamination)
+        view = _fitted(of, rows, means, known, used & near, learned, held, risk)
+    return view
+
+
+def _fitted(
+    of: Literal["error", "value"],
+    rows: int,
+    means: Floats,
+    known: Ints,
+    used: Flags,
+    learned: Flags,
+    held: Flags,
+    risk: float,
+) -> View:
     columns = means[used]
     centre, spread = np.zeros(columns.shape[1]), np.ones(columns.shape[1])
     low, high = centre.copy(), centre.copy()
