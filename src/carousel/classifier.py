@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from carousel.config import ModelConfig, to_json
 from carousel.errors import CarouselError, DataError
+from carousel.estimator import versions
 from carousel.heads.calibration import conformal_errors, fit_temperature
 from carousel.heads.classify import ClassifyHead, Pooling, class_values, probabilities
 from carousel.inputs import columns
 from carousel.inputs.labels import Labels, label_array, label_column, per_sequence
 from carousel.inputs.rows import Sequences, channels
-from carousel.sequence_estimator import SequenceEstimator, is_frame, versions
+from carousel.sequence_estimator import SequenceEstimator, is_frame
 from carousel.sequences import Examples, train_sequences
 from carousel.train import Progress, TrainConfig
 
@@ -225,10 +226,12 @@ class Classifier(SequenceEstimator):
         return class_values(head.classes, head.type)
 
     @classmethod
-    def _parameters_of(cls, config: ModelConfig) -> dict[str, Any]:
+    def _parameters_of(cls, config: ModelConfig, provenance: dict[str, Any]) -> dict[str, Any]:
         head: ClassifyHead = config.head
         more = {"kind": head.kind, "pooling": head.pooling, "quantiles": head.quantiles}
-        return super()._parameters_of(config) | more | {"target": next(iter(config.input.roles.target), None)}
+        return (
+            super()._parameters_of(config, provenance) | more | {"target": next(iter(config.input.roles.target), None)}
+        )
 
     def _check_parameters(self) -> None:
         if self.kind not in ("label", "regression"):

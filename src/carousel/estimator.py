@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
 from typing import Any, ClassVar, Self
@@ -93,13 +94,20 @@ class Estimator:
     def _fitted(self) -> ModelConfig:
         config: ModelConfig | None = getattr(self, "config_", None)
         if config is None:
-            name = type(self).__name__
-            raise CarouselError(f"this {name} is not fitted yet; call fit, or {name}.load.")
+            raise _not_fitted(type(self).__name__)
         return config
 
     def _check_seeds(self) -> None:
         if isinstance(self.seeds, bool) or not isinstance(self.seeds, int | np.integer) or self.seeds < 1:
             raise CarouselError(f"seeds must be a whole number of at least 1, got {self.seeds!r}; give a larger one.")
+
+
+def _not_fitted(name: str) -> CarouselError:
+    """One that callers who use scikit-learn catch as its NotFittedError."""
+    theirs = getattr(sys.modules.get("sklearn.exceptions"), "NotFittedError", None)
+    kind: Any = CarouselError if theirs is None else type("NotFitted", (CarouselError, theirs), {})
+    found: CarouselError = kind(f"this {name} is not fitted yet; call fit, or {name}.load.")
+    return found
 
 
 def versions() -> dict[str, str]:

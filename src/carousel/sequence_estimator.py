@@ -3,46 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-import platform
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
-from os import PathLike
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import narwhals as nw
 import numpy as np
 from numpy.typing import NDArray
 
-from carousel import modelfile
-from carousel.config import ModelConfig, StackConfig, from_json
+from carousel.config import ModelConfig, StackConfig
 from carousel.errors import CarouselError, DataError
+from carousel.estimator import Estimator, versions
 from carousel.inputs import columns
 from carousel.inputs.labels import Labels
 from carousel.inputs.rows import Sequences, channels, read_arrays, read_sequences, sequence_roles
 from carousel.inputs.sequence import SequenceInput
 from carousel.inputs.sequence_fit import fit_input
 from carousel.inputs.table import append_rows
-from carousel.model import members_from
 from carousel.sequences import outputs
-from carousel.train import TrainConfig
 
 __all__ = ["SequenceEstimator", "is_frame", "names", "versions"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Weights = dict[str, NDArray[Any]]
 
 
-class SequenceEstimator:
-    """`__init__` stores, `fit` learns, fitted names end in an underscore. Subclasses say which parameters they have."""
+class SequenceEstimator(Estimator):
+    """What reads tables and arrays as whole sequences; `per_row` says whether its head speaks of rows or sequences."""
 
-    task: ClassVar[str]
     per_row: ClassVar[bool]
-    defaults: ClassVar[TrainConfig]
-    _parameters: ClassVar[tuple[str, ...]]
 
-    config: TrainConfig | None
     id: str | None
     time: str | None
     target: str | None
@@ -50,27 +39,8 @@ class SequenceEstimator:
     static: Sequence[str]
     categorical: Sequence[str]
     long: Sequence[str] | None
-    seeds: int
     kind: Literal["label", "regression"]
     class_weight: Literal["balanced"] | Mapping[Any, float] | None
-    provenance_: dict[str, Any]
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The arguments of `__init__`, as scikit-learn's clone and grid search want them."""
-        return {name: getattr(self, name) for name in self._parameters}
-
-    def set_params(self, **params: Any) -> Self:
-        """Set arguments of `__init__`; ValueError for a name that is none."""
-        for name, value in params.items():
-            if name not in self._parameters:
-                known = ", ".join(self._parameters)
-                raise ValueError(f"{type(self).__name__} has no parameter {name!r}; it has {known}")
-            setattr(self, name, value)
-        return self
-
-    def __repr__(self) -> str:
-        given = {k: v for k, v in self.get_params().items() if v is not None and v != ()}
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in given.items())})"
 
     def __sklearn_tags__(self) -> Any:
         """What scikit-learn asks of an estimator that does not inherit from its own (its import takes a second)."""
@@ -85,17 +55,6 @@ class SequenceEstimator:
             input_tags=InputTags(three_d_array=True, allow_nan=True),
             non_deterministic=False,
         )
-
-    @property
-    def settings(self) -> TrainConfig:
-        """The choices of training: `config`, or the defaults of the task."""
-        if self.config is None:
-            return self.defaults
-        if not isinstance(self.config, TrainConfig):
-            raise CarouselError(
-                f"config must be a TrainConfig, got {self.config!r}; write TrainConfig(steps=40) for other steps."
-            )
-        return self.config
 
     def read(self, data: Any, *, source: str = "data", target: bool = False) -> Sequences:
         """The sequences of a table or of arrays, as the fitted model takes them.
@@ -138,28 +97,8 @@ class SequenceEstimator:
         config = self._fitted()
         return outputs(self.model_, channels(sequences, config.input), per_row=self.per_row)
 
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write the model file, atomically."""
-        config = self._fitted()
-        document = {"format": modelfile.FORMAT, "model": config.to_json(), "provenance": self.provenance_}
-        modelfile.write(path, self._weights, document)
-
     @classmethod
-    def load(cls, path: str | PathLike[str]) -> Self:
-        """The fitted estimator from a model file; ModelFileError where the file is refused or of another task."""
-        weights, document = modelfile.read(path)
-        config = ModelConfig.from_json(document["model"])
-        if config.task != cls.task:
-            raise CarouselError(f"{path}: the model is for the task {config.task}, not {cls.task}; load it as that.")
-        settings = document["provenance"].get("train")
-        made = cls(**cls._parameters_of(config))
-        made.config = None if settings is None else from_json(TrainConfig, settings, "provenance.train")
-        made.provenance_ = document["provenance"]
-        made._keep(config, weights)
-        return made
-
-    @classmethod
-    def _parameters_of(cls, config: ModelConfig) -> dict[str, Any]:
+    def _parameters_of(cls, config: ModelConfig, provenance: dict[str, Any]) -> dict[str, Any]:
         """Arguments of `__init__` from a fitted config."""
         seen: SequenceInput = config.input
         return {
@@ -170,17 +109,6 @@ class SequenceEstimator:
             "long": None if seen.variable is None or seen.value is None else (seen.variable, seen.value),
             "seeds": config.seeds,
         }
-
-    def _keep(self, config: ModelConfig, weights: Weights) -> None:
-        self._weights = weights
-        self.config_ = config
-        self.model_ = members_from(config, weights)
-
-    def _fitted(self) -> ModelConfig:
-        config: ModelConfig | None = getattr(self, "config_", None)
-        if config is None:
-            raise _not_fitted(type(self).__name__)
-        return config
 
     def _read_to_fit(self, data: Any, target: str | None, source: str) -> Sequences:
         """The sequences of a table with roles inferred, or of arrays."""
@@ -252,8 +180,7 @@ class SequenceEstimator:
                 raise CarouselError(f"{name} must be the name of a column as text, got {value!r}; give it as text.")
         if self.long is not None and (isinstance(self.long, str) or len(self.long) != 2):
             raise CarouselError(f"long must name two columns, of the variable and of its value, got {self.long!r}.")
-        if isinstance(self.seeds, bool) or not isinstance(self.seeds, int | np.integer) or self.seeds < 1:
-            raise CarouselError(f"seeds must be a whole number of at least 1, got {self.seeds!r}; give a larger one.")
+        self._check_seeds()
 
     def _check_class_weight(self, kind: str) -> None:
         given = self.class_weight
@@ -301,14 +228,6 @@ class SequenceEstimator:
             raise CarouselError(f"{error}; correct the parameter.") from None
 
 
-def _not_fitted(name: str) -> CarouselError:
-    """One that callers who use scikit-learn catch as its NotFittedError."""
-    theirs = getattr(sys.modules.get("sklearn.exceptions"), "NotFittedError", None)
-    kind: Any = CarouselError if theirs is None else type("NotFitted", (CarouselError, theirs), {})
-    found: CarouselError = kind(f"this {name} is not fitted yet; call fit, or {name}.load.")
-    return found
-
-
 def _features(data: Any, sequences: Sequences) -> int:
     """Of a 2-D array [B, T], or lists in a list, the steps, as scikit-learn counts features; else the channels."""
     if isinstance(data, list) and all(isinstance(part, list) and not isinstance(part[0], list) for part in data):
@@ -323,13 +242,3 @@ def is_frame(data: Any) -> bool:
 
 def names(given: str | Sequence[str]) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given)
-
-
-def versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in ("carousel-lstm", "torch", "numpy"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # run from a source tree that is not installed
-            found[name] = "unknown"
-    return found

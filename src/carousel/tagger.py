@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from carousel.config import ModelConfig, to_json
 from carousel.errors import CarouselError, DataError
+from carousel.estimator import versions
 from carousel.heads.calibration import conformal_errors, fit_temperature
 from carousel.heads.classify import class_values, probabilities
 from carousel.heads.tag import TagHead, choose_threshold, event_labels, event_probability, warning_report
 from carousel.inputs.labels import Labels, label_array, label_column
 from carousel.inputs.rows import Sequences, channels
-from carousel.sequence_estimator import SequenceEstimator, is_frame, versions
+from carousel.sequence_estimator import SequenceEstimator, is_frame
 from carousel.sequences import Examples, train_sequences
 from carousel.train import Progress, TrainConfig
 
@@ -240,13 +241,13 @@ class Tagger(SequenceEstimator):
         return np.array([0, 1]) if head.kind == "event" else class_values(head.classes, head.type)
 
     @classmethod
-    def _parameters_of(cls, config: ModelConfig) -> dict[str, Any]:
+    def _parameters_of(cls, config: ModelConfig, provenance: dict[str, Any]) -> dict[str, Any]:
         head: TagHead = config.head
         column = next(iter(config.input.roles.target), None)
         warns = head.kind == "event"
         more: dict[str, Any] = {"kind": "label" if warns else head.kind, "quantiles": head.quantiles}
         more |= {"event": column, "ahead": head.ahead} if warns else {"target": column}
-        return super()._parameters_of(config) | more
+        return super()._parameters_of(config, provenance) | more
 
     def _kind(self) -> Literal["label", "regression", "event"]:
         return "event" if self.ahead is not None else self.kind
