@@ -79,6 +79,31 @@ def test_in_float64_the_graphs_are_the_equations(name: str) -> None:
     check_ragged(lstm)
 
 
+@pytest.mark.parametrize("name", ["plain", "coupled peephole"])
+def test_cells_may_be_written_out(name: str) -> None:
+    lstm = layer(bidirectional=True, **VARIANTS[name]).double()
+    given = rows(lstm)
+    model = layers_model(Layers.of(lstm), scan=True)
+    assert b"LSTM" not in {node.op_type.encode() for node in onnx.load_model_from_string(model).graph.node}
+    with torch.no_grad():
+        out, _ = lstm(given.x, (given.h, given.c))
+    require_close(session(model).run(None, feeds(lstm, given))[0], out, 1e-12)
+
+
+def test_coupled_gates_are_right_however_a_runtime_couples_them() -> None:
+    """f = 1 - i and i = 1 - f, or both gates on their own: what is stored agrees with all three."""
+    lstm = layer(**VARIANTS["coupled peephole"])
+    model = onnx.load_model_from_string(layers_model(Layers.of(lstm)))
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "input_forget":
+                attribute.i = 0
+    given = rows(lstm)
+    with torch.no_grad():
+        out, _ = lstm(given.x, (given.h, given.c))
+    require_close(session(model.SerializeToString()).run(None, feeds(lstm, given))[0], out)
+
+
 def test_files_say_what_they_hold(tmp_path) -> None:
     lstm = layer(peephole=True)
     lstm.to_onnx(tmp_path / "lstm.onnx", ragged=True)

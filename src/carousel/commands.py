@@ -162,6 +162,9 @@ def export(
     calibrate: Annotated[
         Path | None, typer.Option(metavar="DATA", help="c: a table of rows to scale the integers by.")
     ] = None,
+    scan: Annotated[
+        bool, typer.Option("--scan", help="onnx: write cells out, for runtimes whose LSTM operator lacks peepholes.")
+    ] = False,
     member: Annotated[
         int | None, typer.Option(metavar="N", help="torch, keras, flax: which member of an ensemble, from 0.")
     ] = None,
@@ -178,7 +181,7 @@ def export(
     from carousel import export as formats
 
     with noting():
-        found = formats.write(model, to, out, int8=int8, calibrate=calibrate, member=member)
+        found = formats.write(model, to, out, int8=int8, calibrate=calibrate, scan=scan, member=member)
     if as_json:
         write_json(found)
         return

@@ -86,17 +86,18 @@ class Interchange:
         found: Self = made
         return found
 
-    def to_onnx(self, path: str | os.PathLike[str], *, ragged: bool = False) -> None:
+    def to_onnx(self, path: str | os.PathLike[str], *, ragged: bool = False, scan: bool = False) -> None:
         """Write an ONNX file (opset 22) of every variant, as it is in evaluation.
 
         Inputs: `input` as the layer takes it, `h0` [L * D, B, P], `c0` [L * D, B, H]; with decay `elapsed`; with ragged
         `sequence_lens` [B], int32: rows behind the end of a sequence are not looked at, and 0 in the output. Outputs:
-        `output`, `hn`, `cn`. Batch and time are dynamic.
+        `output`, `hn`, `cn`. Batch and time are dynamic. scan: write the cell out even where ONNX's LSTM operator would
+        do, for runtimes that leave out its peepholes.
         """
         from carousel import atomic
 
         layers = _format("layers").Layers.of(self)
-        atomic.write_bytes(path, _format("onnx").layers_model(layers, ragged=ragged))
+        atomic.write_bytes(path, _format("onnx").layers_model(layers, ragged=ragged, scan=scan))
 
     def to_torch(self) -> torch.nn.LSTM:
         """A torch.nn.LSTM that computes the same in evaluation; coupled gates become four."""

@@ -22,7 +22,7 @@ class Format(NamedTuple):
 
 
 FORMATS = {
-    "onnx": Format("carousel.export.onnx", (".onnx",)),
+    "onnx": Format("carousel.export.onnx", (".onnx",), ("scan",)),
     "torch": Format("carousel.export.torch", (".safetensors",), ("member",)),
     "keras": Format("carousel.export.keras", (".npz",), ("member",)),
     "flax": Format("carousel.export.flax", (".safetensors",), ("member",)),

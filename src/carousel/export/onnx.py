@@ -22,12 +22,13 @@ from carousel.export.onnx_metadata import metadata
 __all__ = ["GRAPHS", "layers_model", "model_graph", "write"]
 
 
-def layers_model(layers: Layers, *, ragged: bool = False) -> bytes:
+def layers_model(layers: Layers, *, ragged: bool = False, scan: bool = False) -> bytes:
     """Inputs `input` [T, B, I] ([B, T, I] with batch_first), `h0` [L * D, B, P] and `c0` [L * D, B, H]; outputs
     `output` [T, B, D * P], `hn` and `cn`; with decay the input `elapsed` [T, B], with `ragged` the input
-    `sequence_lens` [B]: rows behind the end of a sequence are not looked at, their output is 0.
+    `sequence_lens` [B]: rows behind the end of a sequence are not looked at, their output is 0. `scan`: cells are
+    written out even where the LSTM operator would do.
     """
-    g = Graph("lstm")
+    g = Graph("lstm", scan=scan)
     kind = next(iter(layers.weights.values())).dtype
     outer = ("batch", "time") if layers.batch_first else ("time", "batch")
     count = layers.num_layers * layers.directions
@@ -49,20 +50,20 @@ def layers_model(layers: Layers, *, ragged: bool = False) -> bytes:
     return g.model({"carousel": json.dumps(about)})
 
 
-def model_graph(model: Path) -> bytes:
+def model_graph(model: Path, scan: bool = False) -> bytes:
     """The model file `model` as one ONNX graph, from raw rows to what the head gives."""
     weights, document = modelfile.read(model)
     config = ModelConfig.from_json(document["model"])
     if config.task not in GRAPHS:
         raise NotSupported(f"{model}: a model of the task {config.task!r} has no ONNX graph; {_HAVE} have one.")
-    g: Graph = import_module(GRAPHS[config.task]).graph(config, weights)
+    g: Graph = import_module(GRAPHS[config.task]).graph(config, weights, scan)
     fingerprint = hashlib.sha256(model.read_bytes()).hexdigest()
     return g.model(metadata(config, document["provenance"], fingerprint), f"{config.task}, written by carousel export")
 
 
-def write(model: Path, out: Path) -> dict[str, Any]:
+def write(model: Path, out: Path, scan: bool = False) -> dict[str, Any]:
     """`model_graph` as a file."""
-    data = model_graph(model)
+    data = model_graph(model, scan)
     atomic.write_bytes(out, data)
     return {"out": [str(out)], "bytes": len(data), "notes": [f"opset {OPSET}, {len(data):,} bytes"]}
 

@@ -44,7 +44,7 @@ def stack(g: Graph, layers: Layers, run: Run) -> Run:
     starts = list(zip(run.h.split(each, 0), run.c.split(each, 0), strict=True))
     x, ends = run.x, []
     for number, (h, c) in enumerate(starts):
-        one = _operator if fits_operator(layers.spec) else _scans
+        one = _operator if fits_operator(layers.spec) and not g.root.scan_cells else _scans
         made = one(g, layers, number, run._replace(x=x, h=h, c=c))
         x = made.x
         ends.append((made.h, made.c))
@@ -55,8 +55,9 @@ def stack(g: Graph, layers: Layers, run: Run) -> Run:
 def operator_weights(spec: CellSpec, directions: Sequence[Weights]) -> Weights:
     """W [D, 4H, I], R [D, 4H, H], B [D, 8H] and P [D, 3H] of the LSTM operator.
 
-    It couples the gates the other way round, f = 1 - i: the input gate gets the forget gate's weights with the sign
-    changed, since 1 - sigmoid(z) = sigmoid(-z), and the forget gate's own are not read.
+    The input gate of coupled ones gets the forget gate's weights with the sign changed, since 1 - sigmoid(z) is
+    sigmoid(-z): so they are right in a runtime that computes `input_forget` as f = 1 - i (ONNX Runtime), as i = 1 - f
+    (the specification does not say), or not at all (OpenVINO).
     """
 
     def blocks(weight: NDArray[Any], gates: str, want: str) -> NDArray[Any]:
@@ -65,7 +66,6 @@ def operator_weights(spec: CellSpec, directions: Sequence[Weights]) -> Weights:
             forget = gates.index("f") * size
             weight = np.concatenate([-weight[forget : forget + size], weight])
             gates = "i" + gates
-            weight[gates.index("f") * size : (gates.index("f") + 1) * size] = 0
         return reorder(weight, gates, want)
 
     made = {

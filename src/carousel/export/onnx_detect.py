@@ -35,8 +35,8 @@ class _Rows(NamedTuple):
     values: Value  # in their own units
 
 
-def graph(config: ModelConfig, weights: Weights) -> Graph:
-    g = Graph("detect")
+def graph(config: ModelConfig, weights: Weights, scan: bool = False) -> Graph:
+    g = Graph("detect", scan=scan)
     given = inputs(g, config.input, decay=config.stack.cell.decay, stateful=False)
     seen = channels(g, config.input, given)
     rows = _scored(g, config, given, seen)

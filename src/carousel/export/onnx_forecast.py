@@ -23,9 +23,9 @@ __all__ = ["feeds", "graph"]
 Weights = Mapping[str, NDArray[np.float32]]
 
 
-def graph(config: ModelConfig, weights: Weights) -> Graph:
+def graph(config: ModelConfig, weights: Weights, scan: bool = False) -> Graph:
     """The whole ensemble: its members share the window and are averaged before the read-out."""
-    g = Graph("forecast")
+    g = Graph("forecast", scan=scan)
     seen = window(g, config.input, inputs(g, config.input))
     found = []
     for k in range(config.seeds):

@@ -121,12 +121,15 @@ class Value:
 
 
 class Graph:
-    """Nodes in the order of their making; the constants of a body of Scan stand in its outermost graph."""
+    """Nodes in the order of their making; the constants of a body of Scan stand in its outermost graph.
 
-    def __init__(self, name: str, parent: Graph | None = None) -> None:
+    `scan`: LSTM cells are written out in a Scan even where the LSTM operator would do.
+    """
+
+    def __init__(self, name: str, parent: Graph | None = None, scan: bool = False) -> None:
         self.onnx = require("onnx", "ONNX export")
         self.helper = self.onnx.helper
-        self.name = name
+        self.name, self.scan_cells = name, scan
         self.root: Graph = self if parent is None else parent.root
         self.nodes: list[Any] = []
         self.inputs: list[Any] = []

@@ -29,9 +29,9 @@ class _State(NamedTuple):
     c: Value  # [L * D, B, H]
 
 
-def graph(config: ModelConfig, weights: Weights) -> Graph:
+def graph(config: ModelConfig, weights: Weights, scan: bool = False) -> Graph:
     """The whole ensemble: its members share the channels, and their outputs are averaged before the read-out."""
-    g = Graph(config.task)
+    g = Graph(config.task, scan=scan)
     stateful = config.task == "tag" and not config.stack.bidirectional
     given = inputs(g, config.input, decay=config.stack.cell.decay, stateful=stateful)
     seen = channels(g, config.input, given)
