@@ -116,7 +116,7 @@ FORECASTERS = {
     "uneven": forecaster(targets=2, seasons=(), covariates=True, cell=CellSpec(decay=True), grid=Grid("uneven", 2.5)),
     "hours": forecaster(stamps=True, grid=Grid("even", 3600.0), calendar=WAVES),
     "business": forecaster(stamps=True, grid=Grid("business", 1.0), calendar=WAVES[2:]),
-    "month": forecaster(stamps=True, grid=Grid("month", 1.0), calendar=WAVES[4:], layers=2),
+    "month": forecaster(stamps=True, grid=Grid("month", 1.0), calendar=WAVES[4:], layers=2, seasons=(2,)),
     "month_end": forecaster(stamps=True, grid=Grid("month_end", 3.0), calendar=WAVES[3:]),
 }
 SEQUENCES = {
