@@ -9,6 +9,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <limits>
 #include <optional>
@@ -90,6 +91,20 @@ struct Walker {
         for (int64_t t = 0; t < T; ++t) {
             stack.step(x.data() + t * I, elapsed ? elapsed->data()[t] : 1.0f, state.data());
             if (y) std::copy_n(stack.top(state.data()), P, y->data() + t * P);
+        }
+    }
+
+    // The nanoseconds [T] that each row took, for measurements.
+    void timed(const Matrix& x, const Array<int64_t, nb::ndim<1>>& nanoseconds) {
+        if (x.shape(0) != nanoseconds.shape(0) || static_cast<int64_t>(x.shape(1)) != stack.input())
+            throw std::invalid_argument("the sizes of x and of the times do not fit");
+        if (state.empty()) reset();
+        auto before = std::chrono::steady_clock::now();
+        for (size_t t = 0; t < x.shape(0); ++t) {
+            stack.step(x.data() + t * x.shape(1), 1.0f, state.data());
+            const auto now = std::chrono::steady_clock::now();
+            nanoseconds.data()[t] = std::chrono::duration_cast<std::chrono::nanoseconds>(now - before).count();
+            before = now;
         }
     }
 
@@ -346,6 +361,7 @@ void bind_streams(nb::module_& m) {
              })
         .def("reset", &Walker::reset)
         .def("run", &Walker::run, nb::arg("x"), nb::arg("elapsed").none(), nb::arg("y").none())
+        .def("timed", &Walker::timed)
         .def("top", &Walker::top);
     m.def("fingerprint", &fingerprint);
     nb::class_<Program>(m, "Program")

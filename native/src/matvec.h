@@ -188,14 +188,16 @@ inline __attribute__((always_inline)) void multiply(V (&acc)[NV], const StepMatr
             for (int v = 0; v < NV; ++v) acc[v] = fma(x, load(panel + v * L), acc[v]);
         }
     } else if constexpr (S == Storage::bf16) {
-        for (int64_t w = 0; w < words; ++w, panel += NV * L) {
-            const V even = all(o.x[2 * w]), odd = all(2 * w + 1 < m.K ? o.x[2 * w + 1] : 0);
+        for (int64_t w = 0; w < m.K / 2; ++w, panel += NV * L) {
+            const V even = all(o.x[2 * w]), odd = all(o.x[2 * w + 1]);
 #pragma GCC unroll 16
             for (int v = 0; v < NV; ++v) {
                 const V word = load(panel + v * L);
                 acc[v] = fma(odd, word, fma(even, (V)((IV)word << 16), acc[v]));
             }
         }
+        for (int v = 0; (m.K & 1) && v < NV; ++v)
+            acc[v] = fma(all(o.x[m.K - 1]), (V)((IV)load(panel + v * L) << 16), acc[v]);
     } else {
         IV high[NV], low[NV];
 #pragma GCC unroll 16
