@@ -142,7 +142,7 @@ def late(spec: Any, w: Any) -> Any:
         ("plain", "operator_weights", without_forget_bias),
         ("plain", "OPERATOR_GATES", "ifog"),
         ("projection", "_folded", late),
-        ("layer norm", "LAYER_NORM_EPS", 1e-3),
+        ("layer norm", "LAYER_NORM_EPS", 1e-2),
         ("decay", "_reversed_gaps", lambda g, run: run.elapsed),
         ("zoneout", "_steps", lambda g, x: steps(g, x) - 1),
         ("decay", "_steps", lambda g, x: steps(g, x) + 1),

@@ -162,7 +162,7 @@ def _scan(
     spec, w = layers.spec, {name: g.constant(value) for name, value in weights.items()}
     a = x @ w["weight_ih"]  # of all steps at once: [T, B, 4H]
     if spec.layer_norm:
-        a = _normalise(a) * w["norm_ih"]
+        a = _normalise(a, w["norm_ih"])
     if spec.bias:
         a = a + w["bias"]
     sequences = {"a": a}
@@ -191,7 +191,7 @@ def _step(
         c = c * given["fade"]
     r = h @ w["weight_hh"]
     if spec.layer_norm:
-        r = _normalise(r) * w["norm_hh"]
+        r = _normalise(r, w["norm_hh"])
     z = dict(zip(spec.gates, (given["a"] + r).split([size] * len(spec.gates), -1), strict=True))
     if spec.peephole:
         z |= {gate: z[gate] + w[f"peephole_{gate}"] * c for gate in spec.gates if gate in "if"}
@@ -203,9 +203,7 @@ def _step(
     o = g.op("Sigmoid", z["o"] + w["peephole_o"] * new_c if spec.peephole else z["o"])
     exposed = new_c
     if spec.layer_norm:
-        exposed = _normalise(new_c) * w["norm_c"]
-        if spec.bias:
-            exposed = exposed + w["norm_bias_c"]
+        exposed = _normalise(new_c, w["norm_c"], w.get("norm_bias_c"))
     new_h = o * g.op("Tanh", exposed)
     if spec.proj_size:
         new_h = new_h @ w["weight_hr"]
@@ -216,6 +214,5 @@ def _step(
     return new_h, new_c
 
 
-def _normalise(z: Value) -> Value:
-    centred = z - z.reduce("Mean", -1, keep=True)
-    return centred / z.graph.op("Sqrt", (centred * centred).reduce("Mean", -1, keep=True) + LAYER_NORM_EPS)
+def _normalise(z: Value, gain: Value, shift: Value | None = None) -> Value:
+    return z.graph.op("LayerNormalization", z, gain, shift, axis=-1, epsilon=LAYER_NORM_EPS)
