@@ -77,7 +77,7 @@ class TrainConfig:
     patience: int = 8  # evaluations without a better one, then training stops; 0: never
     ridge: float = 0.03  # penalty of the linear path's starting weights, per window
     linear_rate: float = 0.1  # learning rate of the linear path, in units of the others'
-    recency: float = 2.0  # origins are drawn with density ~ position ** (recency - 1); 1: evenly
+    recency: float = 1.0  # origins are drawn with density ~ position ** (recency - 1); 2: later ones more often
     holdout: float = 0.2  # largest share of each series held out at its end; at least one horizon; 0: none
     refit: bool = True  # after early stopping and calibration, train anew with the held-out rows as well
     unseen: float = 0.02  # share of categories shown as never seen, so that the model knows what to do then
