@@ -35,7 +35,7 @@ GATES = 24  # float32 a unit and step: gates, states and their gradients
 
 
 class ForecastTask:
-    """Windows drawn series by series, later origins more often; the loss counts each series in its own scale."""
+    """Windows drawn series by series; the loss counts each series in its own scale."""
 
     def __init__(self, model: ModelConfig, rows: Rows, split: Split, config: TrainConfig) -> None:
         self.config, self.rows, self.settings = model, rows, config
@@ -131,7 +131,7 @@ class ForecastTask:
         return np.asarray(np.repeat(begin, room) + number)
 
     def _draw(self, rng: np.random.Generator, size: int) -> Ints:
-        """Origins to train on: any series, and in it the later ones more often."""
+        """Origins to train on: any series alike, and any origin in it, or the later ones more often."""
         series = rng.integers(0, len(self.split.first), size)
         position = rng.random(size) ** (1 / self.settings.recency)
         room = self.split.last[series] - self.split.first[series] + 1
