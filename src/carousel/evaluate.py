@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
-from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,15 +15,18 @@ from carousel.baselines import BASELINES, Floats, Ints, Rows, forecasts
 from carousel.errors import DataError
 from carousel.inputs import columns
 from carousel.inputs.table import read_table
+from carousel.moments import read_time, rows_until
+from carousel.trust.forecasts import forecast_trust
+from carousel.trust.metrics import spread as spread_over
+from carousel.trust.report import Trust
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from carousel.config import ModelConfig
-    from carousel.inputs.clock import Clock
     from carousel.inputs.table import Series
 
-__all__ = ["Evaluation", "Score", "backtest", "evaluate", "read_time", "rolling_origins", "rows_before", "rows_until"]
+__all__ = ["Evaluation", "Score", "backtest", "evaluate", "rolling_origins", "rows_until"]
 
 QuantilesAt = Callable[["Series", Ints], Floats]
 Progress = Callable[[int, int], None]
@@ -63,6 +65,8 @@ class Evaluation:
     points: int
     quantiles: tuple[float, ...]
     notes: tuple[str, ...]
+    seeds: dict[str, tuple[float, float]] = field(default_factory=dict)  # mean and deviation over the members alone
+    trust: Trust | None = None
 
     def of(self, model: str, target: str | None = None) -> Score:
         """The row of a model; KeyError without one."""
@@ -87,8 +91,9 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and lists, ready for JSON."""
-        found = asdict(self)
-        return found | {"rows": list(found["rows"]), "verdict": self.verdict()}
+        found = asdict(replace(self, trust=None))
+        trust = None if self.trust is None else self.trust.to_dict()
+        return found | {"rows": list(found["rows"]), "verdict": self.verdict(), "trust": trust}
 
     def markdown(self) -> str:
         """The table as Markdown, the best value of each column in bold."""
@@ -121,7 +126,8 @@ class Evaluation:
 
         console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
         console.print(self.table())
-        for sentence in (self.verdict(), *self.notes):
+        trust = () if self.trust is None else ("", *self.trust.sentences())
+        for sentence in (self.verdict(), *self.notes, *trust):
             console.print(sentence, markup=False)
 
     def _cells(self) -> tuple[list[str], list[list[tuple[str, bool]]]]:
@@ -214,13 +220,15 @@ def backtest(
     quantiles: Sequence[float],
     season: int = 1,
     targets: Sequence[str] = ("target",),
+    members: Sequence[QuantilesAt] = (),
     progress: Progress | None = None,
 ) -> Evaluation:
     """Forecast from every origin with the model and every baseline, and compare with what came.
 
     quantiles_at(series, origins) gives [n, H, K, Q] in the target's own units, seeing rows up to each origin only.
     Unobserved truth counts for nobody; so do steps of a series that has no observed row up to the origin. Baselines
-    are fitted on the rows up to each series' first origin, which also make the scale of MASE.
+    are fitted on the rows up to each series' first origin, which also make the scale of MASE. `members` are those of
+    an ensemble, each alone, to see how much another seed changes.
     """
     if 0.5 not in quantiles:
         raise ValueError(f"the median 0.5 must be among the quantiles, got {tuple(quantiles)}")
@@ -248,6 +256,10 @@ def backtest(
         for k, target in enumerate(targets)
         for name, (point, fan) in made.items()
     ]
+    alone = [_model(series, one, origins, None)[..., 0, :] for one in members]
+    apart = [
+        _score(MODEL, targets[0], truth[..., 0], f[..., median], f, levels, owner, rows.scale[:, 0]) for f in alone
+    ]
     return Evaluation(
         rows=tuple(scores),
         horizon=horizon,
@@ -257,6 +269,11 @@ def backtest(
         points=int((~np.isnan(truth)).sum()),
         quantiles=levels,
         notes=_notes(series, rows, kept, targets),
+        seeds={
+            name: found
+            for name in ("mase", "smape", "rmse", "pinball")
+            if (found := spread_over([getattr(one, name) for one in apart])) is not None
+        },
     )
 
 
@@ -402,54 +419,28 @@ def evaluate(
         quantiles=model.config_.head.quantiles,
         season=season or model.season_,
         targets=table.roles.target,
+        members=_alone(model),
         progress=progress,
     )
-    return replace(found, notes=(*notes, *found.notes))
+    members = model.config_.seeds
+    trust = forecast_trust(
+        table,
+        series,
+        origins,
+        None if table.roles.time is None else until,
+        coverage=found.rows[0].coverage,
+        seeds=found.seeds,
+        members=members,
+    )
+    return replace(found, notes=(*notes, *found.notes), trust=trust)
 
 
-def rows_until(frame: Any, time: str, until: str | float, *, source: str = "data") -> Any:
-    """The rows of a table whose time is `until` at the latest: what to train on, to evaluate on the rest.
-
-    Raises DataError where there is no such column, a time cannot be read, or no row is left.
-    """
-    table = columns.as_frame(frame, source)
-    columns.require(table, (time,), source)
-    found, clock = columns.times(table[time], source)
-    keep = found <= read_time(until, clock, "until")
-    if not keep.any():
-        first = clock.describe(float(found.min()))
-        raise DataError(f"{source}, column {time!r}: no row is left until {until}; the first is at {first}.")
-    return table.filter(keep.tolist()).to_native()
-
-
-def rows_before(frame: Any, time: str | None, moment: str | float, source: str = "data") -> Any:
-    """The rows of a table whose time is before `moment`.
-
-    Raises DataError where there is no time column, a time cannot be read, or no row is left.
-    """
-    if time is None:
-        raise DataError(f"{source}: the model knows no time column, so that no moment can split the rows.")
-    table = columns.as_frame(frame, source)
-    columns.require(table, (time,), source)
-    found, clock = columns.times(table[time], source)
-    keep = found < read_time(moment, clock, "since")
-    if not keep.any():
-        raise DataError(
-            f"{source}, column {time!r}: no row is before {moment}; the first is at"
-            f" {clock.describe(float(found.min()))}."
-        )
-    return table.filter(keep.tolist()).to_native()
-
-
-def read_time(given: str | float, clock: Clock, role: str, *, wall: bool = False) -> float:
-    """A moment written as the table's time column writes it, as a number (`wall`: of the wall clock)."""
-    try:
-        if not clock.stamps:
-            return float(given)
-        stamp = datetime.fromisoformat(str(given))
-    except ValueError:
-        form = "a time like 2024-03-01 or 2024-03-01 12:00:00" if clock.stamps else "a number, as the time column has"
-        raise DataError(f"{role}: {given!r} is not {form}.") from None
-    zone = ZoneInfo(clock.zone) if clock.zone else UTC
-    stamp = stamp.astimezone(zone) if stamp.tzinfo else stamp.replace(tzinfo=zone)
-    return (stamp.replace(tzinfo=UTC) if wall else stamp).timestamp()
+def _alone(model: Any) -> list[QuantilesAt]:
+    """Each member of an ensemble as a forecaster of its own."""
+    members = getattr(model, "model_", [])
+    found: list[QuantilesAt] = []
+    for member in members if len(members) > 1 else ():
+        one = copy.copy(model)
+        one.model_ = [member]
+        found.append(one.quantiles_at)
+    return found

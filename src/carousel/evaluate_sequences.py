@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carousel.errors import CarouselError, DataError
-from carousel.evaluate import read_time, rows_before
 from carousel.heads.classify import probabilities
 from carousel.heads.tag import event_labels, event_probability, onsets
 from carousel.inputs.labels import label_array, label_column
 from carousel.inputs.rows import Sequences, channels
+from carousel.moments import read_time, rows_before
 from carousel.sequences import outputs
 from carousel.summaries import BASELINES, predictions, row_summaries, sequence_summaries
 from carousel.trust.leaks import audit
@@ -89,7 +89,7 @@ def evaluate(
     both = [test] if own is None else [test, own]
     classes = getattr(config.head, "classes", ())
     parts = parts_of([one.sequences for one in both], [one.values for one in both], classes)
-    part, learned = parts[0], None if own is None else (parts[1], own)
+    part, learned = parts[0], None if own is None else (_unlike(parts[1], own), own)
     members = _members(model, test)
     made = {MODEL: _read_out(config.head, members.mean(0))}
     made |= _baselines(config.head, part, test, learned, model.per_row, baselines)
@@ -157,6 +157,13 @@ def _labelled(model: Any, data: Any, y: Any, labels: Any, source: str) -> Labell
         event = label_column(sequences.target, "event", source).values[sequences.row - 1]
     values = event_labels(sequences.time, event, sequences.offsets, head.ahead)
     return Labelled(sequences, values, onsets(event, sequences.offsets))
+
+
+def _unlike(part: Part, labels: Labelled) -> Part:
+    """Arrays are only counted, so that equal numbers in both parts mean nothing: training arrays get other names."""
+    if labels.sequences.backend is not None:
+        return part
+    return replace(part, ids=np.array([f"training {name}" for name in part.ids], dtype=object))
 
 
 def _asked(model: Any, part: Part, labels: Labelled) -> Part:

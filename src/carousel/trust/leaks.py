@@ -14,7 +14,7 @@ Kapoor & Narayanan 2023.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +91,6 @@ def audit(
             findings += check_groups(*(group or (train, test)), per_sequence=per_sequence)
         else:
             unchecked["group"] = "arrays have no ids"
-            train = replace(train, ids=np.array([f"training {name}" for name in train.ids], dtype=object))
         findings += check_duplicates(train, test, per_sequence=per_sequence)
         findings += check_scalers(*(scaled or (train, test)), scalers)
     both = test if train is None else train
