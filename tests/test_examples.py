@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 REAL = {
+    "patient_vitals": "physionet2012",
+    "card_fraud": "fraud_handbook",
+    "activity": "ueaucr_small",
     "stocks": "stocks_index",
     "load_forecast": "etth",
 }  # examples that read a set of CAROUSEL_DATA where it is there
@@ -34,6 +37,9 @@ def test_an_example_runs_and_has_at_most_40_lines(
     if path.stem == "stocks":
         assert made["found"].of("last value", "vol").rmse > made["found"].of("linear autoregression", "vol").rmse
         assert 0.3 < made["right"] < 0.7
+    if path.stem in ("patient_vitals", "card_fraud", "activity"):
+        assert made["found"].of("LSTM")["auroc"] > 0.75
+        assert made["found"].trust.audit.clean
     if path.stem == "load_forecast":
         assert made["found"].of("LSTM").mase < made["found"].of("last value").mase
         assert made["tomorrow"].height == 24
@@ -45,5 +51,9 @@ def test_an_example_runs_on_its_real_set(name: str, capsys: pytest.CaptureFixtur
         pytest.skip(f"CAROUSEL_DATA does not lead to {REAL[name]}/")
     made = runpy.run_path(str(EXAMPLES[0].with_name(f"{name}.py")), run_name="__main__")
     assert capsys.readouterr().out
+    if name in ("patient_vitals", "card_fraud", "activity"):
+        assert made["found"].of("LSTM")["auroc"] > 0.65
+        assert made["found"].trust.audit.clean
+        return
     target = "vol" if name == "stocks" else "load"
     assert made["found"].of("LSTM", target).mase < made["found"].of("last value", target).mase

@@ -65,6 +65,11 @@ def physionet(seeds: Sequence[int] = (0, 1, 2)) -> Outcome:
                 seeds=5,
             ),
             seed,
+            hidden_size=32,
+            hide=0.5,
+            dropout=0.4,
+            learning_rate=1e-3,
+            steps=1000,
         )
 
     watch = Stopwatch()
@@ -74,7 +79,7 @@ def physionet(seeds: Sequence[int] = (0, 1, 2)) -> Outcome:
     return Outcome(
         "physionet",
         "PhysioNet 2012: death in hospital from 48 hours of irregular readings, trained on set a, tested on set b.",
-        "seeds=5",
+        "pooling=last, seeds=5, hidden_size=32, hide=0.5, dropout=0.4, learning_rate=0.001, steps=1000",
         len(seeds),
         rows,
         sd,

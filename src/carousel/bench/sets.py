@@ -18,7 +18,7 @@ from carousel.errors import CarouselError
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["cgm", "cmapss", "folder", "fraud", "japanese_vowels", "mnist", "physionet"]
+__all__ = ["archive", "cgm", "cmapss", "folder", "fraud", "japanese_vowels", "mnist", "physionet"]
 
 DAY = 86_400
 PHYSIONET_STATIC = ("Age", "Gender", "Height", "ICUType")
@@ -129,17 +129,22 @@ def cgm() -> pl.DataFrame:
     )
 
 
-def japanese_vowels(part: str) -> tuple[list[NDArray[np.float64]], NDArray[np.int64]]:
-    """Utterances [T, 12] and their speakers 1 ... 9; `part` "TRAIN" (270) or "TEST" (370)."""
+def archive(place: str, name: str, part: str) -> tuple[list[NDArray[np.float64]], NDArray[np.str_]]:
+    """Sequences [T, C] and their labels from a .ts.gz file of the UEA and UCR archives; `part` "TRAIN" or "TEST"."""
     sequences, labels = [], []
-    with gzip.open(folder("japanese_vowels") / f"JapaneseVowels_{part}.ts.gz", "rt") as file:
+    with gzip.open(folder(place) / f"{name}_{part}.ts.gz", "rt") as file:
         body = file.read().split("@data")[1].strip().splitlines()
     for line in body:
         *channels, label = line.split(":")
         values = [np.array([float(v) if v != "?" else np.nan for v in c.split(",")]) for c in channels]
         sequences.append(np.stack(values, 1))
-        labels.append(int(label))
+        labels.append(label)
     return sequences, np.array(labels)
+
+
+def japanese_vowels(part: str) -> tuple[list[NDArray[np.float64]], NDArray[np.str_]]:
+    """Utterances [T, 12] and their speakers "1" ... "9"; `part` "TRAIN" (270) or "TEST" (370)."""
+    return archive("japanese_vowels", "JapaneseVowels", part)
 
 
 def mnist(part: str, permuted: bool = False) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
