@@ -302,7 +302,7 @@ def test_class_weights_move_the_balance():
 
 def test_an_interrupted_fit_goes_on_bit_for_bit(tmp_path):
     frame, place = people(), tmp_path / "c"
-    settings = dataclasses.replace(QUICK, checkpoint_every=7, dropout=0.3, hide=0.2, crop=5, unseen=0.3)
+    settings = dataclasses.replace(QUICK, checkpoint_every=7, dropout=0.3, hide=0.2, crop=5, unseen=0.3, replicate=0.4)
     whole = classifier(config=settings, seeds=2).fit(frame)
 
     class Stop(Exception):

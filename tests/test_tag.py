@@ -186,6 +186,9 @@ def test_a_warning_is_learned_and_the_file_gives_the_same(tmp_path):
     assert found["alarm"].to_list() == (found["probability"] >= model.config_.head.threshold).to_list()
     assert model.score(beds(seed=1)) > 0.6  # average precision; 0.13 of the rows lie before an event
     metrics = model.provenance_["metrics"]
+    truth = model.read_labelled(frame)[1]
+    counts = [int((truth == 1).sum()), int((truth == 0).sum()), int(np.isnan(truth).sum())]
+    assert list(model.provenance_["learned"].values()) == counts
     assert {"validation_events_warned", "validation_alarms_per_day", "validation_lead_time"} < set(metrics)
     assert metrics["validation_events"] == 6  # one in each of the six beds held out
     path = tmp_path / "m.safetensors"
@@ -272,8 +275,28 @@ def test_few_sequences_are_held_out_by_time():
         border = int(judge.argmax())
         assert judge[border:].all()
         assert border == int(np.ceil(0.8 * (end - start)))
-        last = sequences.time[start + border - 1]  # rows that look into the held-out part are left out
-        np.testing.assert_array_equal(learn, ~judge & (sequences.time[start:end] <= last - 900))
+        first = sequences.time[start + border]  # rows that look into the held-out part are left out
+        np.testing.assert_array_equal(learn, sequences.time[start:end] + 900 < first)
+
+
+def test_later_rows_of_the_same_sequences_can_be_held_out():
+    frame = beds(12).with_columns(late=pl.int_range(pl.len()).over("bed") >= 15)
+    early, late = (frame.filter(pl.col("late") == part).drop("late") for part in (False, True))
+    new = beds(3, seed=9).with_columns(bed=pl.col("bed") + 100)
+    model = tagger(target="level")
+    sequences, _, since = model._read_with_valid(early, None, pl.concat([late, new]), "level", "data")
+    assert len(sequences.time) == frame.height + new.height
+    assert (since[12:] == -np.inf).all()
+    from carousel.inputs.labels import Labels
+
+    split = model._split(sequences, Labels(np.zeros(len(sequences.time))), since)
+    assert split.training.tolist() == list(range(12))
+    assert split.held_out.tolist() == list(range(15))
+    assert int(split.judge.sum()) == late.height + new.height
+    np.testing.assert_array_equal(split.learn, ~split.judge)
+    assert tagger(target="level").fit(early, valid=late).provenance_["metrics"]["validation_accuracy"] > 0.7
+    with pytest.raises(DataError, match="valid: sequence 0 is in the data as well and does not go on after it in time"):
+        tagger(target="level").fit(late, valid=early)
 
 
 def test_arrays_with_labels_for_each_step():

@@ -126,7 +126,7 @@ class Classifier(SequenceEstimator):
         """
         self._check_parameters()
         source = source or ("data" if is_frame(X) else "X")
-        sequences, y, held_out = self._read_with_valid(X, y, valid, self.target if labels is None else None, source)
+        sequences, y, since = self._read_with_valid(X, y, valid, self.target if labels is None else None, source)
         truth = self._labels(sequences, y, labels, "label" if self.kind == "label" else "regression")
         self._refuse_unlabelled(sequences, truth)
         if self.kind == "label":
@@ -137,8 +137,7 @@ class Classifier(SequenceEstimator):
                     " least two."
                 )
         everything = np.arange(len(sequences.ids))
-        if held_out is None:
-            held_out = self._hold_out(truth)
+        held_out = self._hold_out(truth) if since is None else np.flatnonzero(since < np.inf)
         training = np.setdiff1d(everything, held_out)
 
         def prepare(all_of_it: bool) -> tuple[ModelConfig, Examples]:

@@ -166,9 +166,10 @@ class SequenceModel(nn.Module):
         out, state = self.stack(ragged.with_values(x), state, elapsed=elapsed)
         return out, state
 
-    def forward(self, batch: SequenceBatch) -> Tensor:
-        found: Tensor = self.head(self.rows(batch)[0])
-        return found
+    def forward(self, batch: SequenceBatch, every_row: bool = False) -> Any:
+        """What the head makes of the rows; with `every_row` a pair: that, and the outputs of each row by itself."""
+        rows = self.rows(batch)[0]
+        return (self.head(rows), self.head.output(self.head.dropout(rows.values))) if every_row else self.head(rows)
 
     def _initial(self, flat: Tensor) -> tuple[Tensor, Tensor]:
         """h [L * D, b, P] and c [L * D, b, H] from a linear map [b, .] of what does not change."""

@@ -41,6 +41,7 @@ class SequenceEstimator(Estimator):
     long: Sequence[str] | None
     kind: Literal["label", "regression"]
     class_weight: Literal["balanced"] | Mapping[Any, float] | None
+    n_features_in_: int
 
     def __sklearn_tags__(self) -> Any:
         """What scikit-learn asks of an estimator that does not inherit from its own (its import takes a second)."""
@@ -140,10 +141,12 @@ class SequenceEstimator(Estimator):
 
     def _read_with_valid(
         self, data: Any, y: Any, valid: Any, target: str | None, source: str
-    ) -> tuple[Sequences, Any, Ints | None]:
-        """The sequences of `data` and `valid` together, their labels, and which are of `valid` (None: none given).
+    ) -> tuple[Sequences, Any, Floats | None]:
+        """The sequences of `data` and `valid` together, their labels, and of each [B] the time from which its rows are
+        held out, -inf for all and inf for none (None: no `valid` was given).
 
-        Raises DataError where a sequence of `valid` is in the data as well.
+        Raises DataError where a sequence of `valid` is in the data as well; where rows have a target of their own, only
+        for one that does not go on after the data.
         """
         own = self._read_to_fit(data, target, source)
         if valid is None:
@@ -151,27 +154,32 @@ class SequenceEstimator(Estimator):
         if own.backend is None:
             if not isinstance(valid, tuple) or len(valid) != 2:
                 raise CarouselError("valid goes with arrays as a pair (X, y); give both.")
-            count = len(own.ids)
-            more = list(valid[0])
-            return (
-                self._read_to_fit([*data, *more], target, source),
-                [*y, *valid[1]],
-                np.arange(count, count + len(more)),
-            )
+            size, count = self.n_features_in_, len(own.ids)
+            found = self._read_to_fit([*data, *valid[0]], target, source)
+            self.n_features_in_ = size
+            since = np.where(np.arange(len(found.ids)) < count, np.inf, -np.inf)
+            return found, [*y, *valid[1]], since
         other = self._read_to_fit(valid, target, "valid")
-        both = sorted(set(own.ids) & set(other.ids), key=str)
-        if own.roles.id is None or both:
-            which = f"sequence {both[0]!r} is" if own.roles.id else "without an id column, the rows are"
-            raise DataError(
-                f"valid: {which} in the data as well, so that the validation would see what was trained on; take"
-                " it out of one of them."
-            )
+        begin = dict(zip(other.ids, other.time[other.offsets[:-1]].tolist(), strict=True))
+        end = dict(zip(own.ids, own.time[own.offsets[1:] - 1].tolist(), strict=True))
         table = columns.as_frame(data, source)
         shared = tuple(name for name in table.columns if name in columns.as_frame(valid, "valid").columns)
-        together = append_rows(table, valid, shared, "valid").to_native()
-        found = self._read_to_fit(together, target, source)
-        held = set(other.ids)
-        return found, y, np.array([k for k, name in enumerate(found.ids) if name in held], np.int64)
+        both = [name for name in own.ids if name in begin]
+        for name in both:
+            who = f"sequence {name!r}" if own.roles.id else "the only sequence (name the id column)"
+            if not self.per_row:
+                raise DataError(
+                    f"valid: {who} is in the data as well, so that the validation would see what was trained on; take"
+                    " it out of one of them."
+                )
+            if own.roles.time is None or begin[name] <= end[name]:
+                raise DataError(
+                    f"valid: {who} is in the data as well and does not go on after it in time; give other sequences,"
+                    " or later rows."
+                )
+        found = self._read_to_fit(append_rows(table, valid, shared, "valid").to_native(), target, source)
+        held = [np.inf if name not in begin else begin[name] if name in end else -np.inf for name in found.ids]
+        return found, y, np.array(held)
 
     def _check_names(self) -> None:
         for name in ("id", "time", "target", "event"):

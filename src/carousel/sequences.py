@@ -33,6 +33,7 @@ Ints = NDArray[np.int64]
 Weights = dict[str, NDArray[Any]]
 
 CHUNK_ROWS = 1 << 15  # rows predicted at once
+MOST_JUDGED = 1 << 17  # rows that an evaluation during training looks at
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class SequenceTask:
         self.config, self.examples_, self.settings = model, examples, config
         self.per_row = len(examples.truth) == len(examples.channels.values) and model.task != "classify"
         self.lengths = examples.channels.lengths[examples.training]
+        self.judged = self._judged()
         self.categories = [c.codes for c in model.input.embedded]
 
     @property
@@ -97,23 +99,38 @@ class SequenceTask:
         return _batch(self._forget(seen, rng), truth, weight, device)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        per, weight = _losses(self.config, model(batch.seen), batch), batch.weight
-        return (per * weight).sum() / weight.sum().clamp(min=1e-6)
+        weight, share = batch.weight, self.settings.replicate
+        if self.per_row or not share:
+            return _mean(_losses(self.config, model(batch.seen), batch.truth), weight)
+        found, rows = model(batch.seen, every_row=True)
+        sequence = batch.seen.values.sequence
+        each = weight / batch.seen.values.lengths.clamp(min=1)  # of a sequence's rows together as much as itself
+        own = _mean(_losses(self.config, found, batch.truth), weight)
+        return (1 - share) * own + share * _mean(_losses(self.config, rows, batch.truth[sequence]), each[sequence])
 
     def metric(self, model: nn.Module, device: torch.device) -> float | None:
         total = count = 0.0
         found = self.examples_
         with torch.no_grad():
-            for which in sequence_chunks(found.channels, found.held_out):
+            for which in sequence_chunks(found.channels, self.judged):
                 seen, rows = found.channels.select(which)
                 at = rows if self.per_row else which
                 weight = found.weight[at]
                 if self.per_row and found.judge is not None:
                     weight = weight * found.judge[rows]
                 batch = _batch(seen, found.truth[at], weight, device)
-                total += float((_losses(self.config, model(batch.seen), batch) * batch.weight).sum())
+                total += float((_losses(self.config, model(batch.seen), batch.truth) * batch.weight).sum())
                 count += float(batch.weight.sum())
         return total / count if count else None
+
+    def _judged(self) -> Ints:
+        """The held-out sequences that early stopping looks at: evenly among all, of about MOST_JUDGED rows."""
+        held_out = self.examples_.held_out
+        rows = int(self.examples_.channels.lengths[held_out].sum())
+        if rows <= MOST_JUDGED:
+            return held_out
+        count = max(1, round(len(held_out) * MOST_JUDGED / rows))
+        return held_out[np.linspace(0, len(held_out) - 1, count).astype(np.int64)]
 
     def _draw(self, rng: np.random.Generator) -> tuple[Ints, Ints | None, Ints | None]:
         """Sequences of the next batch, each at most once in it; a function of the generator alone, so that a training
@@ -152,14 +169,18 @@ def _batch(seen: Channels, truth: Floats, weight: Floats, device: torch.device |
     )
 
 
-def _losses(config: ModelConfig, found: Tensor, batch: Batch) -> Tensor:
+def _losses(config: ModelConfig, found: Tensor, truth: Tensor) -> Tensor:
     """Of each sequence or row: cross-entropy, of a warning the binary one, of a number half the squared error."""
     kind = config.head.kind
     if kind == "label":
-        return F.cross_entropy(found, batch.truth.long(), reduction="none")
+        return F.cross_entropy(found, truth.long(), reduction="none")
     if kind == "event":
-        return F.binary_cross_entropy_with_logits(found[:, 0], batch.truth, reduction="none")
-    return 0.5 * (found[:, 0] - batch.truth) ** 2
+        return F.binary_cross_entropy_with_logits(found[:, 0], truth, reduction="none")
+    return 0.5 * (found[:, 0] - truth) ** 2
+
+
+def _mean(losses: Tensor, weight: Tensor) -> Tensor:
+    return (losses * weight).sum() / weight.sum().clamp(min=1e-6)
 
 
 def sequence_chunks(channels: Channels, which: Ints) -> Iterator[Ints]:

@@ -140,19 +140,19 @@ class Tagger(SequenceEstimator):
     ) -> Self:
         """Learn from a table, or from arrays `X` with `y`: for each sequence an array [T].
 
-        `valid` brings sequences to hold out, as a table or (X, y). `checkpoint` and `resume`: see
-        `carousel.train.train`. Raises DataError for faults of the data: fewer than two classes, no row with a label, no
-        event to learn from; CarouselError for parameters out of range.
+        `valid` brings what is to be held out: a table of other sequences or of later rows of the same, or (X, y).
+        `checkpoint` and `resume`: see `carousel.train.train`. Raises DataError for faults of the data: fewer than two
+        classes, no row with a label, no event to learn from; CarouselError for parameters out of range.
         """
         self._check_parameters()
         source = source or ("data" if is_frame(X) else "X")
         column = self.event or self.target
-        sequences, y, held_out = self._read_with_valid(X, y, valid, column, source)
+        sequences, y, since = self._read_with_valid(X, y, valid, column, source)
         ahead = self._ahead(sequences)
         truth = self._truth(sequences, y, ahead)
         event = self._given(sequences, y, "event").values if ahead else None
         self._refuse_unlearnable(sequences, truth)
-        split = self._split(sequences, truth, held_out)
+        split = self._split(sequences, truth, since)
 
         def prepare(all_of_it: bool) -> tuple[ModelConfig, Examples]:
             part = Split(np.arange(len(sequences.ids)), split.held_out[:0]) if all_of_it else split
@@ -171,6 +171,12 @@ class Tagger(SequenceEstimator):
             progress=progress,
         )
         self.provenance_ = {"versions": versions(), "train": to_json(self.settings)} | trained.provenance
+        if event is not None:
+            self.provenance_["learned"] = {
+                "before an event": int((truth.values == 1).sum()),
+                "not before one": int((truth.values == 0).sum()),
+                "left out": int(np.isnan(truth.values).sum()),
+            }
         self._keep(trained.config, trained.weights)
         return self
 
@@ -330,15 +336,20 @@ class Tagger(SequenceEstimator):
                 f"{source}: no row without an event to come is known; give longer sequences, or less ahead."
             )
 
-    def _split(self, sequences: Sequences, truth: Labels, held_out: Ints | None) -> Split:
+    def _split(self, sequences: Sequences, truth: Labels, since: Floats | None) -> Split:
         count, share = len(sequences.ids), self.settings.holdout
         everything = np.arange(count)
-        if held_out is not None:
-            return Split(np.setdiff1d(everything, held_out), held_out)
+        if since is not None:
+            if (np.isinf(since)).all():
+                return Split(np.flatnonzero(since > 0), np.flatnonzero(since < 0))
+            return self._split_by_time(sequences, since)
         if not share:
             return Split(everything, everything[:0])
         if count < FEWEST:
-            return self._split_by_time(sequences, share)
+            border = sequences.offsets[:-1] + np.ceil((1 - share) * sequences.lengths).astype(np.int64)
+            border = np.minimum(border, len(sequences.time) - 1)
+            inside = border < sequences.offsets[1:]
+            return self._split_by_time(sequences, np.where(inside, sequences.time[border], np.inf))
         rng = np.random.default_rng([self.settings.seed, 0xCC])
         order = rng.permutation(count)
         if self._kind() != "regression":  # evenly over how often the rarest is seen
@@ -349,15 +360,13 @@ class Tagger(SequenceEstimator):
         chosen = np.floor(at + share) > np.floor(at)
         return Split(np.sort(order[~chosen]), np.sort(order[chosen]))
 
-    def _split_by_time(self, sequences: Sequences, share: float) -> Split:
-        """The last rows of each sequence; rows whose label looks into them are left out."""
-        position = np.arange(len(sequences.time)) - np.repeat(sequences.offsets[:-1], sequences.lengths)
-        border = np.ceil((1 - share) * sequences.lengths).astype(np.int64)
-        judge = position >= np.repeat(border, sequences.lengths)
-        last = sequences.offsets[:-1] + np.maximum(border - 1, 0)
-        until = np.repeat(sequences.time[last], sequences.lengths) - self._ahead(sequences)
-        everything = np.arange(len(sequences.ids))
-        return Split(everything, everything, ~judge & (sequences.time <= until), judge)
+    def _split_by_time(self, sequences: Sequences, since: Floats) -> Split:
+        """Rows from `since` [B] on are held out; those whose label looks into them are left out of both parts."""
+        border = np.repeat(since, sequences.lengths)
+        judge = sequences.time >= border
+        learn = ~judge & (sequences.time + self._ahead(sequences) < border)
+        training = np.flatnonzero(np.logical_or.reduceat(~judge, sequences.offsets[:-1]))
+        return Split(training, np.flatnonzero(since < np.inf), learn, judge)
 
     def _configure(self, sequences: Sequences, truth: Labels, split: Split) -> ModelConfig:
         inside = np.zeros(len(sequences.ids), bool)

@@ -89,6 +89,7 @@ class TrainConfig:
     batch_rows: int = 8192  # of whole sequences: so many rows fill a batch before `batch_size` sequences do
     uneven_decay: bool = True  # where the time from row to row varies, cell.decay is on
     hide: float = 0.0  # of whole sequences: share of readings hidden anew each time, of columns with gaps
+    replicate: float = 0.0  # classify: share of the loss that asks every row for the label, after Lipton et al. 2016
     crop: int = 0  # of whole sequences: train on random pieces of at most so many rows; 0: on all of them
     threads: int = 0  # of the processor, while training; 0: as many as torch is set to
     checkpoint_every: int = 200  # steps
@@ -107,7 +108,7 @@ class TrainConfig:
                 raise ValueError(f"{name} must be positive, got {value}")
             if value > (high := RATE if name == "learning_rate" else LARGEST):
                 raise ValueError(f"{name} must be at most {high:g}, got {value}")
-        for name in ("dropout", "averaging", "holdout", "unseen", "hide"):
+        for name in ("dropout", "averaging", "holdout", "unseen", "hide", "replicate"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
         if self.cell.proj_size >= self.hidden_size:
