@@ -143,14 +143,14 @@ def _sequences(plan: Plan, path: Path) -> tuple[Pushed, Floats | None]:
     )
     made = channels(given, table)
     names, fixed = given.roles.features, given.roles.static
-    time = given.local if table.calendar else given.time
     pushed = Pushed(
-        time,
+        given.time,
         given.features[:, [names.index(c.name) for c in table.numbers]],
         made.codes,
         given.offsets,
         given.static[:, [fixed.index(c.name) for c in table.static_numbers]],
         made.static_codes,
+        given.local if table.calendar else given.time,
     )
     truth = _truth(head, given) if has else None
     if truth is not None and plan.config.task == "classify":
@@ -169,6 +169,7 @@ def _part(pushed: Pushed, truth: Floats | None, whole: bool) -> tuple[Pushed, Fl
         pushed.offsets[: many + 1],
         pushed.static_numbers[:many],
         pushed.static_codes[:many],
+        pushed.wall[:end],
     )
     return part, None if truth is None else truth[: many if whole else end]
 

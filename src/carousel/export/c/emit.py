@@ -133,3 +133,12 @@ def codes_check(limits: Mapping[str, list[int]]) -> str:
         f"\n{found}\nstatic int codes_fit(const int32_t *codes, const int32_t *limits, int n)\n{{\n    int k;\n"
         "    for (k = 0; k < n; k++)\n        if (codes[k] < 0 || codes[k] >= limits[k]) return 0;\n    return 1;\n}\n"
     )
+
+
+def zone(name: str | None) -> str:
+    """A time zone for a comment.
+
+    >>> zone("Europe/Berlin"), zone(None)
+    (' of Europe/Berlin', '')
+    """
+    return f" of {comment([name])}" if name else ""

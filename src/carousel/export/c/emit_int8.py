@@ -103,7 +103,7 @@ def source(whole: Whole) -> tuple[str, str]:
         "column_tables": _column_tables(whole),
         "calendar_lines": "\n".join(f"    {WHOLE_LINES[name]}" for name in table.calendar),
         "grid_seconds": round(table.grid.step),
-        "time_unit": "seconds since 1970 on the clock of the wall" if table.stamps else "time * SCALE_TIME",
+        "time_unit": "seconds since 1970" if table.stamps else "time * SCALE_TIME",
         "codes": codes_check(table),
     }
     values["calendar"] = emit.template("calendar_int8.c", values) if table.calendar else ""

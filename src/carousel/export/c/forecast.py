@@ -61,7 +61,6 @@ def _kind(columns: tuple[Column, ...], kind: str) -> tuple[Column, ...]:
 
 def template_values(plan: Plan, table: TableInput, head: ForecastHead) -> dict[str, Any]:
     rows = table.features + table.known
-    time = bool(table.calendar) or table.uneven
     numbers = 2 * len(_kind(rows, "number")) + 2 * len(table.calendar) + table.uneven
     values: dict[str, Any] = {
         "name": plan.name,
@@ -79,8 +78,9 @@ def template_values(plan: Plan, table: TableInput, head: ForecastHead) -> dict[s
         "quantiles": len(head.quantiles),
         "quantile_names": ", ".join(f"{q:g}" for q in head.quantiles),
         "median": head.median,
-        "time": time,
-        "time_unit": "seconds since 1970 on the clock of the wall" if table.stamps else "as in the data",
+        "time": table.uneven,
+        "time_unit": "seconds since 1970" if table.stamps else "as in the data",
+        "zone": emit.zone(table.grid.zone),
         "uneven": table.uneven,
         "numbers": numbers,
         "any_numbers": any(c.kind == "number" for c in rows + table.static),

@@ -33,8 +33,10 @@ __all__ = [
     "Whole",
     "factor_shift",
     "quantised",
+    "raw_bits",
     "raw_of",
     "raw_rows",
+    "wall",
 ]
 
 Floats = NDArray[np.float64]
@@ -190,7 +192,13 @@ def raw_rows(whole: Whole, rows: Rows) -> dict[str, Ints]:
         "NUMBER": _columns(given, whole.columns["row"]),
         "FIXED_NUMBER": _columns(fixed, whole.columns["fixed"]),
         "TIME": np.rint(rows.time * 2.0**whole.time_bits).astype(np.int64),
+        "WALL": np.rint(wall(rows)).astype(np.int64),
     }
+
+
+def wall(rows: Rows) -> Floats:
+    """Seconds on the clock of the wall of all rows."""
+    return np.asarray(rows.series.clock.local(rows.time, rows.series.grid))
 
 
 def _columns(values: Floats, scalings: tuple[Scaling, ...]) -> Ints:

@@ -110,13 +110,13 @@ class Windows:
         seen = raw != MISSING
         return np.where(seen, self.scaled(np.where(seen, raw, 0), self.level), 0), seen
 
-    def numbers(self, bits: int, at: Ints, inside: NDArray[np.bool_], first: int) -> list[Ints]:
-        """Number columns from `first` on of the rows `at` [n, T] and the calendar, as [n, T, .]."""
+    def numbers(self, bits: int, at: Ints, inside: NDArray[np.bool_], first: int, wall: Ints) -> list[Ints]:
+        """Number columns from `first` on of the rows `at` [n, T], and the calendar at `wall` [n, T], as [n, T, .]."""
         whole = self.whole
         raw = np.full((len(self.rows.owner), len(whole.columns["row"])), MISSING, np.int64)
         raw[self.place] = self.raw["NUMBER"]
         found = [by.encode(raw[at, first + k], bits) for k, by in enumerate(whole.columns["row"][first:])]
-        waves = whole_features(self.time[at], self.table.calendar)
+        waves = whole_features(wall, self.table.calendar)
         found += [to16(wave, 15 - bits)[..., None] for wave in waves]
         return [np.where(inside[..., None], part, 0) for part in found]
 
@@ -164,7 +164,7 @@ def _channels(w: Windows, m: Member) -> tuple[Ints, Ints]:
     for season in table.seasons:
         before, known = w.rows_back(back + season)
         parts.append(np.where(known, bounded(before, bits), 0))
-    parts += w.numbers(bits, index, inside, 0)
+    parts += w.numbers(bits, index, inside, 0, w.raw["WALL"][index])
     elapsed = np.where(inside, w.elapsed()[index], ONE)
     if table.uneven:
         parts.append(np.where(inside, bounded(log16(ONE + w.elapsed()[index], LOG_WHOLE), bits), 0)[..., None])
@@ -224,7 +224,9 @@ def _ahead(w: Windows, m: Member, parts: list[Ints]) -> Ints:
     table, bits, h = w.table, w.whole.bits["ahead"], w.table.horizon
     following = w.at[:, None] + np.arange(1, h + 1)
     features = sum(c.kind == "number" for c in table.features)
-    parts = parts + w.numbers(bits, following, np.ones(following.shape, bool), features)
+    wall = table.grid.ahead(w.raw["WALL"][w.at][:, None].astype(np.float64), np.arange(1, h + 1))
+    everywhere, seconds = np.ones(following.shape, bool), np.rint(wall).astype(np.int64)
+    parts = parts + w.numbers(bits, following, everywhere, features, seconds)
     if table.uneven:
         lead = to16(log16((np.arange(1, h + 1) + 1) * ONE, LOG_WHOLE), 16 - bits)
         parts.append(np.broadcast_to(lead[:, None], (len(w.at), h, 1)))

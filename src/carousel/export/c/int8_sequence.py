@@ -145,6 +145,7 @@ def raw_rows(whole: WholeSequence, pushed: Pushed) -> dict[str, Ints]:
         "NUMBER": columns(pushed.numbers, whole.columns["row"]),
         "FIXED_NUMBER": columns(pushed.static_numbers, whole.columns["fixed"]),
         "TIME": np.rint(pushed.time * 2.0**whole.time_bits).astype(np.int64),
+        "WALL": np.rint(pushed.wall).astype(np.int64),
     }
 
 
@@ -176,7 +177,7 @@ def _numeric(whole: WholeSequence, pushed: Pushed, raw: dict[str, Ints]) -> tupl
         parts.append(np.where(ever, value[np.maximum(latest, 0)], 0))
     if table.uneven:
         parts.append(_fade(elapsed, bits))
-    for wave in whole_features(time, table.calendar):
+    for wave in whole_features(raw["WALL"], table.calendar):
         parts.append(to16(wave, 15 - bits))
     return np.stack(parts, 1) if parts else np.zeros((n, 0), np.int64), elapsed
 

@@ -39,7 +39,7 @@ def recording(series: Series, table: TableInput) -> Recording:
     wanted = table.reach + table.horizon + 6
     length = int(series.lengths[0])
     keep = np.arange(max(0, length - wanted), length)
-    one = _cut(series, keep)
+    one = _on_the_wall(_cut(series, keep))
     last = len(keep) - 1 - table.horizon
     if table.uneven:  # the steps ahead lie where a forecast expects them
         time = one.time.copy()
@@ -49,6 +49,12 @@ def recording(series: Series, table: TableInput) -> Recording:
     first = int(seen[0]) if len(seen) else 0
     origins = [last] if table.uneven else [max(first, 1), (first + last) // 2, last]
     return Recording(one, Rows(one, table), np.unique(np.array(origins, np.int64)))
+
+
+def _on_the_wall(series: Series) -> Series:
+    """The same times of day without a time zone, and so without changes of the clocks."""
+    wall = series.clock.local(series.time, series.grid)
+    return replace(series, time=series.time + (wall[0] - series.time[0]), clock=replace(series.clock, zone=None))
 
 
 def _cut(series: Series, keep: Ints) -> Series:

@@ -21,12 +21,13 @@ JANUARY = 1704067200.0
 class Pushed(NamedTuple):
     """B sequences of N rows as the caller of the C functions gives them: NaN is missing, categories are codes."""
 
-    time: Floats  # [N], those of the wall clock where the model has calendar features
+    time: Floats  # [N]
     numbers: Floats  # [N, .]
     codes: Ints  # [N, E]
     offsets: Ints  # [B + 1]
     static_numbers: Floats  # [B, .]
     static_codes: Ints  # [B, ES]
+    wall: Floats  # [N] seconds on the clock of the wall, for the calendar
 
     def channels(self, table: SequenceInput) -> Channels:
         return table.transform(*self)
@@ -64,6 +65,7 @@ def synthetic(table: SequenceInput, seed: int = 0) -> Pushed:
         offsets.astype(np.int64),
         numbers(table.static_numbers, b),
         codes(table.static_categories, b),
+        time + 3600.0 if table.calendar else time,
     )
 
 
@@ -80,4 +82,5 @@ def first(pushed: Pushed, sequences: int, rows: int) -> Pushed:
         offsets,
         pushed.static_numbers[:b],
         pushed.static_codes[:b],
+        pushed.wall[keep],
     )

@@ -30,6 +30,7 @@ def forecast_test(plan: Plan, recorded: Recording, expected: NDArray[Any], raw: 
     single = expected.dtype == np.float64
     given = {
         "TIME": series.time,
+        "WALL": series.time,
         "TARGET": series.target,
         "NUMBER": np.concatenate(
             [numbers(series, table.features, "features"), numbers(series, table.known, "known")], 1
@@ -38,8 +39,7 @@ def forecast_test(plan: Plan, recorded: Recording, expected: NDArray[Any], raw: 
         "FIXED_NUMBER": numbers(series, table.static, "static"),
         "FIXED_CATEGORY": codes(series, table.static, "static"),
     } | raw
-    if not values["time"]:
-        del given["TIME"]
+    keep_times(given, values)
     text = [arrays(given)]
     text.append(array("CHECK", recorded.origins.astype(np.int32)))
     text.append(array("EXPECTED", expected))
@@ -64,13 +64,13 @@ def sequence_test(plan: Plan, pushed: Pushed, expected: NDArray[Any], raw: dict[
     single = expected.dtype == np.float64
     given = {
         "TIME": pushed.time,
+        "WALL": pushed.wall,
         "NUMBER": pushed.numbers,
         "CATEGORY": pushed.codes,
         "FIXED_NUMBER": pushed.static_numbers,
         "FIXED_CATEGORY": pushed.static_codes,
     } | raw
-    if not values["time"]:
-        del given["TIME"]
+    keep_times(given, values)
     text = arrays(given) + array("BEGIN", pushed.offsets.astype(np.int32)) + array("EXPECTED", expected)
     if single:
         text += f"#define SIZE {max(1.0, float(np.abs(expected).max()))!r} /* what errors are relative to */\n"
@@ -83,12 +83,19 @@ def sequence_test(plan: Plan, pushed: Pushed, expected: NDArray[Any], raw: dict[
     return emit.template("sequence_test.c", values)
 
 
+def keep_times(given: dict[str, NDArray[Any]], values: dict[str, Any]) -> None:
+    """Only the times that rows have."""
+    for name, flag in (("TIME", "time"), ("WALL", "calendar_features")):
+        if not values[flag]:
+            del given[name]
+
+
 def arrays(given: dict[str, NDArray[Any]]) -> str:
     """Tables of what goes in; doubles that are missing get a mark, whole numbers but times have 32 bits."""
     text = []
     for name, rows in given.items():
         if not rows.size:
             continue
-        kept = rows.astype(np.int32) if rows.dtype == np.int64 and name != "TIME" else rows
+        kept = rows.astype(np.int32) if rows.dtype == np.int64 and name not in ("TIME", "WALL") else rows
         text.append(array(name, np.where(np.isnan(kept), GONE, kept) if kept.dtype == np.float64 else kept))
     return "".join(text)

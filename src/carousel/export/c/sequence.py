@@ -97,7 +97,8 @@ def template_values(plan: Plan) -> dict[str, Any]:
         "regression": head.kind == "regression",
         "threshold": number(float(getattr(head, "threshold", 0.5))),
         "time": table.roles.time is not None,
-        "time_unit": _time_unit(table),
+        "time_unit": "seconds since 1970" if table.stamps else "as in the data",
+        "zone": emit.zone(getattr(table, "zone", None)),
         "uneven": table.uneven,
         "gaps": any(c.gaps for c in table.numbers),
         "fades": table.uneven or any(c.gaps for c in table.numbers),
@@ -159,12 +160,6 @@ def _about(plan: Plan) -> str:
         f" * {what} for each {of} from {seen}, by an LSTM of {stack.num_layers} x {stack.hidden_size} units{members}."
         " Written by `carousel export`."
     )
-
-
-def _time_unit(table: SequenceInput) -> str:
-    if not table.stamps:
-        return "as in the data"
-    return "seconds since 1970" + (" on the clock of the wall" if table.calendar else "")
 
 
 def _codes_comment(columns: tuple[Channel, ...]) -> str:

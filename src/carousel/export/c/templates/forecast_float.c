@@ -174,11 +174,17 @@ int ${name}_push(${name}_state *s, const ${name}_row *row)
     if (is_nan(row->time - row->time)) return ${NAME}_INFINITE;
     if (s->rows && !(row->time > s->time)) return ${NAME}_TIME;
 //@ end
+//@ if calendar_features
+    if (is_nan(row->wall - row->wall)) return ${NAME}_INFINITE;
+//@ end
 //@ if uneven
     gap = s->rows ? (row->time - s->time) / STEP_OF_CLOCK : 1.0;
 //@ end
 //@ if time
     s->time = row->time;
+//@ end
+//@ if calendar_features
+    s->wall = row->wall;
 //@ end
     s->at = (s->at + 1) % REACH;
     s->context_at = (s->context_at + 1) % CONTEXT;
@@ -206,7 +212,7 @@ int ${name}_push(${name}_state *s, const ${name}_row *row)
     for (k = 0; k < ${row_numbers}; k++) x = encode(x, row->number[k], ROW_MEAN[k], ROW_SCALE[k]);
 //@ end
 //@ if calendar_features
-    x = calendar_of(x, row->time);
+    x = calendar_of(x, row->wall);
 //@ end
 //@ if uneven
     *x++ = (float)log_of(1.0 + (double)(float)gap);
@@ -447,7 +453,7 @@ static void run(const ${name}_state *s, const member *m, const scale *by, double
             x = encode(x, known[h].number[k], ROW_MEAN[FEATURES + k], ROW_SCALE[FEATURES + k]);
 //@ end
 //@ if calendar_features
-        x = calendar_of(x, time_ahead(s->time, h + 1));
+        x = calendar_of(x, time_ahead(s->wall, h + 1));
 //@ end
 //@ if uneven
         *x++ = (float)log_of(1.0 + (double)(h + 1));

@@ -48,6 +48,9 @@ typedef struct {
 //@ if time
     double time; /* ${time_unit} */
 //@ end
+//@ if calendar_features
+    double wall; /* seconds since 1970 on the clock of the wall${zone} */
+//@ end
     double target[${targets}]; /* ${target_names} */
 //@ if row_numbers
     double number[${row_numbers}]; /* ${row_number_names} */
@@ -105,6 +108,9 @@ typedef struct {
 //@ end
 //@ if time
     double time;
+//@ end
+//@ if calendar_features
+    double wall;
 //@ end
 //@ if uneven
     double seen[${targets}]; /* time of the latest observed value */

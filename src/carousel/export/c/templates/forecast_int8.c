@@ -183,6 +183,9 @@ int ${name}_push(${name}_state *s, const ${name}_row *row)
 //@ if time
     s->time = row->time;
 //@ end
+//@ if calendar_features
+    s->wall = row->wall;
+//@ end
     s->at = (uint16_t)((s->at + 1) % REACH);
     s->context_at = (uint16_t)((s->context_at + 1) % CONTEXT);
     if (s->rows < REACH) s->rows++;
@@ -210,7 +213,7 @@ int ${name}_push(${name}_state *s, const ${name}_row *row)
     for (k = 0; k < ${row_numbers}; k++) x = encode(x, row->number[k], &ROW_COLUMN[k], STEP_BITS);
 //@ end
 //@ if calendar_features
-    x = calendar_of(x, row->time, STEP_BITS);
+    x = calendar_of(x, row->wall, STEP_BITS);
 //@ end
 //@ if uneven
     *x++ = input16(log16(65536 + (uint64_t)gap, LOG_WHOLE), STEP_BITS);
@@ -457,7 +460,7 @@ static void run(const ${name}_state *s, const member *m, const scale *by, int32_
             x = encode(x, known[h].number[k], &ROW_COLUMN[FEATURES + k], AHEAD_BITS);
 //@ end
 //@ if calendar_features
-        x = calendar_of(x, time_ahead(s->time, h + 1), AHEAD_BITS);
+        x = calendar_of(x, time_ahead(s->wall, h + 1), AHEAD_BITS);
 //@ end
 //@ if uneven
         *x++ = to16(log16((uint64_t)(h + 2) * 65536, LOG_WHOLE), 16 - AHEAD_BITS);

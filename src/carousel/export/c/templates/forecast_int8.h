@@ -52,6 +52,9 @@ typedef struct {
 //@ if time
     int64_t time; /* ${time_unit} */
 //@ end
+//@ if calendar_features
+    int64_t wall; /* seconds since 1970 on the clock of the wall${zone} */
+//@ end
     int32_t target[${targets}]; /* ${target_names} */
 //@ if row_numbers
     int32_t number[${row_numbers}]; /* ${row_number_names} */
@@ -90,6 +93,9 @@ typedef struct {
     int64_t change[${targets}], sum[${targets}]; /* sums of absolute changes, and of observed values */
 //@ if time
     int64_t time;
+//@ end
+//@ if calendar_features
+    int64_t wall;
 //@ end
 //@ if uneven
     int64_t seen[${targets}]; /* time of the latest observed value */

@@ -58,6 +58,9 @@ int main(void)
 //@ if time
         row.time = TIME[i];
 //@ end
+//@ if calendar_features
+        row.wall = WALL[i];
+//@ end
         for (k = 0; k < ${targets}; k++) row.target[k] = value_of(TARGET[i * ${targets} + k]);
 //@ if row_numbers
         for (k = 0; k < ${row_numbers}; k++) row.number[k] = value_of(NUMBER[i * ${row_numbers} + k]);

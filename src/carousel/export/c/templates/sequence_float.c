@@ -180,6 +180,9 @@ int ${name}_push(${name}_state *s, const ${name}_row *row, double answer[${answe
 //@ if row_categories
     if (!codes_fit(row->category, ROW_CODES, ${row_categories})) return ${NAME}_CATEGORY;
 //@ end
+//@ if calendar_features
+    if (is_nan(row->wall - row->wall)) return ${NAME}_VALUE;
+//@ end
 //@ if time
     time = row->time;
     if (is_nan(time - time)) return ${NAME}_VALUE;
@@ -213,7 +216,7 @@ int ${name}_push(${name}_state *s, const ${name}_row *row, double answer[${answe
     *end++ = (float)fade(elapsed);
 //@ end
 //@ if calendar_features
-    end = calendar_of(end, time);
+    end = calendar_of(end, row->wall);
 //@ end
     (void)end;
     memset(y, 0, sizeof y);

@@ -47,6 +47,9 @@ typedef struct {
 //@ if time
     double time; /* ${time_unit} */
 //@ end
+//@ if calendar_features
+    double wall; /* seconds since 1970 on the clock of the wall${zone} */
+//@ end
 //@ if row_numbers
     double number[${row_numbers}]; /* ${row_number_names} */
 //@ end

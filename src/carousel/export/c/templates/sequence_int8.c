@@ -237,7 +237,7 @@ int ${name}_push(${name}_state *s, const ${name}_row *row, int32_t answer[${answ
     *end++ = fade(elapsed);
 //@ end
 //@ if calendar_features
-    end = calendar_of(end, time, STEP_BITS);
+    end = calendar_of(end, row->wall, STEP_BITS);
 //@ end
     (void)end;
     memset(y, 0, sizeof y);

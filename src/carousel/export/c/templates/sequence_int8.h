@@ -50,6 +50,9 @@ typedef struct {
 //@ if time
     int64_t time; /* ${time_unit} */
 //@ end
+//@ if calendar_features
+    int64_t wall; /* seconds since 1970 on the clock of the wall${zone} */
+//@ end
 //@ if row_numbers
     int32_t number[${row_numbers}]; /* ${row_number_names} */
 //@ end

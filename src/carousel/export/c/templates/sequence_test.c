@@ -63,6 +63,9 @@ int main(void)
 //@ if time
             row.time = TIME[i];
 //@ end
+//@ if calendar_features
+            row.wall = WALL[i];
+//@ end
 //@ if row_numbers
             for (k = 0; k < ${row_numbers}; k++) row.number[k] = value_of(NUMBER[i * ${row_numbers} + k]);
 //@ end

@@ -24,12 +24,19 @@ typedef struct {
 //@ end
 } layer;
 
+/* Four sums, in this order on every machine: less rounding than one, and no waiting for the sum before. */
 static float dot(const float *a, const float *b, int n)
 {
-    float sum = 0.0f;
+    float s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f;
     int i;
-    for (i = 0; i < n; i++) sum += a[i] * b[i];
-    return sum;
+    for (i = 0; i + 3 < n; i += 4) {
+        s0 += a[i] * b[i];
+        s1 += a[i + 1] * b[i + 1];
+        s2 += a[i + 2] * b[i + 2];
+        s3 += a[i + 3] * b[i + 3];
+    }
+    for (; i < n; i++) s0 += a[i] * b[i];
+    return (s0 + s1) + (s2 + s3);
 }
 
 /* y = W x + b of W [rows][n]; b may be absent. */
