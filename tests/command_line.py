@@ -61,6 +61,22 @@ def later(days: int = 3, after: int = 60) -> pl.DataFrame:
     )
 
 
+def vitals(patients: int = 24) -> pl.DataFrame:
+    """Patients with a pulse (with gaps) at uneven times: who fell ill and when, who survived, and what never changes."""
+    rng = np.random.default_rng(11)
+    rows = []
+    for k in range(patients):
+        count, minute = int(rng.integers(12, 20)), 0.0
+        onset = int(rng.integers(4, count)) if k % 2 else count
+        for r in range(count):
+            minute += 20 + rng.exponential(25)
+            pulse = None if rng.random() < 0.2 else round(80 + 15 * (0 <= onset - r < 4) + rng.normal() * 3, 1)
+            rows.append((f"p{k:02d}", 1_700_000_000 + round(60 * minute), pulse, 30 + k, "fm"[k % 2], int(r >= onset)))
+    columns = ["patient", "at", "pulse", "age", "sex", "septic"]
+    frame = pl.DataFrame(rows, schema=columns, orient="row").with_columns(pl.from_epoch("at"))
+    return frame.with_columns(survived=pl.when(pl.col("septic").max().over("patient") == 1).then(pl.lit("no")).otherwise(pl.lit("yes")))
+
+
 @cache
 def model_bytes() -> bytes:
     """A model file fitted to `shops` for a few steps."""

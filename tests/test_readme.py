@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from carousel import cli
-from command_line import QUICK, model_bytes, shops
+from command_line import QUICK, model_bytes, shops, vitals
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -56,6 +56,7 @@ def test_commands_run_one_after_the_other(page, tmp_path, monkeypatch, capsys):
     if any("--future" in line for line in lines):
         sales = sales.filter(~ahead)
     sales.with_columns(sold=pl.when(~ahead).then("sold")).write_csv("sales.csv")  # rows ahead have no target
+    vitals().write_csv("vitals.csv")
     for line in lines:
         words = shlex.split(line)
         assert words[0] == "carousel", line
