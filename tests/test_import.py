@@ -26,7 +26,9 @@ def test_importing_the_package_brings_in_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "module", ["modelfile", "config", "inputs.table", "inputs.windows", "heads.forecast", "evaluate"]
+    "module",
+    ["modelfile", "config", "inputs.table", "inputs.windows", "heads.forecast", "evaluate", "export"]
+    + [f"export.{name}" for name in ("onnx", "onnx_forecast", "onnx_detect", "onnx_feeds", "torch", "keras", "flax")],
 )
 def test_the_deployment_wing_does_without_torch(module):
     assert in_a_process_of_its_own(f"import sys, carousel.{module}; print('torch' in sys.modules)") == "False"

@@ -13,17 +13,23 @@ import numpy as np
 import onnx
 import polars as pl
 import pytest
+import torch
 
-from carousel import Classifier, DataError, Detector, Forecaster, NotSupported, Tagger
+from carousel import Classifier, DataError, Detector, Forecaster, NotSupported, Tagger, modelfile
 from carousel.cell import CellSpec
 from carousel.config import ModelConfig, StackConfig
 from carousel.export import onnx as onnx_export
 from carousel.export import onnx_channels, onnx_detect, onnx_forecast, onnx_rows, onnx_windows
+from carousel.export.layers import stack_of
 from carousel.export.onnx_feeds import feeds, start
 from carousel.heads.forecast import DEFAULT_QUANTILES, ForecastHead
+from carousel.heads.generate import GenerateHead
+from carousel.heads.translate import TranslateHead
 from carousel.inputs.clock import Grid
 from carousel.inputs.fitted import Column, TableInput
 from carousel.inputs.roles import Roles
+from carousel.inputs.text import PairInput, TextInput, fit_vocabulary
+from carousel.model import members_from
 from onnx_cases import RELATIVE, run, session
 from stream_cases import changed, classifier, detector, frame, rich_rows, tagger, write
 
@@ -311,3 +317,54 @@ def test_arrays_go_in_as_well(tmp_path: Path) -> None:
     arrays = [rng.normal(size=(n, 3)) for n in LENGTHS]
     found = run(onnx_export.model_graph(path), feeds(path, arrays))
     close(found["probabilities"], Classifier.load(path).predict_proba(arrays))
+
+
+# language models
+
+
+def language_model(**choices: Any) -> ModelConfig:
+    words = fit_vocabulary(["ein haus am see", "ein see am haus"], kind="word", size=300)
+    head = GenerateHead(embedding=choices.pop("embedding", 6))
+    return ModelConfig("generate", TextInput("text", words), StackConfig(9, 2, 0.0, CellSpec(**choices)), head, seeds=2)
+
+
+@pytest.mark.parametrize("choices", [{}, {"embedding": 9}, {"layer_norm": True, "proj_size": 4}])
+def test_what_follows_each_token_and_pieces(choices: dict[str, Any], tmp_path: Path) -> None:
+    config = language_model(**choices)
+    path = write(config, tmp_path)
+    rng, lengths = np.random.default_rng(0), [9, 1, 4]
+    tokens = rng.integers(0, config.input.words.size, (3, 9))
+    fed = {"tokens": tokens, "lengths": np.array(lengths)} | start(path, 3)
+    found = run(onnx_export.model_graph(path), fed)
+    weights, _ = modelfile.read(path)
+    with torch.no_grad():
+        for b, n in enumerate(lengths):
+            reads = [net(torch.from_numpy(tokens[b, :n, None])) for net in members_from(config, weights)]
+            expected = torch.stack([read.logits[:, 0].double().softmax(1) for read in reads]).mean(0).log().numpy()
+            close(found["log_probabilities"][b, :n], expected)
+            h = torch.cat([layer[0] for read in reads for layer in read.states])
+            close(found["next_h"][:, b], h[:, 0].numpy())
+    made, state = session(onnx_export.model_graph(path)), start(path, 1)
+    for k, token in enumerate(tokens[0]):
+        step = {"tokens": token.reshape(1, 1), "lengths": np.array([1])}
+        log, state["h"], state["c"] = made.run(None, step | state)
+        np.testing.assert_allclose(log[0, 0], found["log_probabilities"][0, k], rtol=1e-5)
+
+
+def test_a_language_model_brings_its_vocabulary_and_a_translator_is_refused(tmp_path: Path) -> None:
+    path = write(language_model(), tmp_path)
+    said = json.loads(onnx.load_model_from_string(onnx_export.model_graph(path)).metadata_props[0].value)
+    assert said["vocabulary"]["marks"] == {"begin": 0, "end": 1, "turn": 2}
+    assert "haus" in said["vocabulary"]["tokenizer"]
+    with pytest.raises(NotSupported, match="a language model takes tokens"):
+        feeds(path, ["ein"])
+    words = language_model().input.words
+    pair = PairInput(("de", "en"), words)
+    translator = ModelConfig("translate", pair, StackConfig(8), TranslateHead(embedding=6))
+    path = write(translator, tmp_path)
+    with pytest.raises(
+        NotSupported, match="a model of the task 'translate' has no ONNX graph; forecast, classify, tag"
+    ):
+        onnx_export.model_graph(path)
+    with pytest.raises(NotSupported, match="a translator has an encoder and a decoder with attention"):
+        stack_of(path, None)

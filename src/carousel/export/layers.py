@@ -15,7 +15,7 @@ from carousel.cell import CellSpec
 from carousel.config import ModelConfig
 from carousel.errors import CarouselError, NotSupported
 
-__all__ = ["Layers", "four_gates", "refuse", "reorder", "stack_of"]
+__all__ = ["Layers", "four_gates", "refuse", "reorder", "stack_layers", "stack_of"]
 
 Array = NDArray[Any]
 
@@ -161,13 +161,27 @@ def stack_of(model: Path, member: int | None) -> Layers:
         )
     if member is not None and not 0 <= member < config.seeds:
         raise CarouselError(f"{model}: it has no member {member}; choose one of 0 to {config.seeds - 1}.")
-    prefix, stack = f"{member or 0}.stack.", config.stack
+    own = f"{member or 0}."
+    return stack_layers(config, {k.removeprefix(own): v for k, v in weights.items() if k.startswith(own)})
+
+
+def stack_layers(config: ModelConfig, member: Mapping[str, Array]) -> Layers:
+    """The LSTM of one member of a model, whose weights are named as in `ModelConfig.member_shapes`."""
+    if config.task == "translate":
+        raise NotSupported("a translator has an encoder and a decoder with attention between them, not one LSTM.")
+    stack, weights = config.stack, {}
+    for name, value in member.items():
+        if name.startswith("layers."):  # of language models: layers.K.weight_ih_l0
+            number, rest = name.removeprefix("layers.").split(".")
+            weights[rest.removesuffix("_l0") + f"_l{number}"] = value
+        elif name.startswith("stack."):
+            weights[name.removeprefix("stack.")] = value
     return Layers(
         stack.cell,
-        config.input.step_size,
+        config.head.embedding if config.task == "generate" else config.input.step_size,
         stack.hidden_size,
         stack.num_layers,
         stack.bidirectional,
         dropout=stack.dropout if stack.num_layers > 1 else 0.0,
-        weights={name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)},
+        weights=weights,
     )

@@ -73,5 +73,6 @@ GRAPHS = {
     "classify": "carousel.export.onnx_sequence",
     "tag": "carousel.export.onnx_sequence",
     "detect": "carousel.export.onnx_detect",
+    "generate": "carousel.export.onnx_generate",
 }
 _HAVE = ", ".join(GRAPHS)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from carousel import modelfile
 from carousel.config import ModelConfig
 from carousel.errors import DataError, NotSupported
-from carousel.export import onnx_forecast, onnx_sequence
+from carousel.export import onnx_forecast, onnx_generate, onnx_sequence
 
 __all__ = ["feeds", "start"]
 
@@ -28,6 +28,10 @@ def feeds(model: str | Path, data: Any, future: Any = None, *, source: str = "da
     config = _config(model)
     if config.task == "forecast":
         return _forecast(config, data, future, source)
+    if config.task == "generate":
+        raise NotSupported(
+            "a language model takes tokens: give config_.input.words.encode(texts), padded to [B, T], and lengths [B]."
+        )
     if future is not None:
         raise DataError(f"future: a model that can {config.task} looks at no rows ahead; leave it out.")
     from carousel.inputs.rows import raw_channels, read_arrays, read_sequences
@@ -47,8 +51,10 @@ def feeds(model: str | Path, data: Any, future: Any = None, *, source: str = "da
 
 
 def start(model: str | Path, batch: int) -> Feeds:
-    """The state inputs of a tagger's graph for `batch` sequences that have not begun."""
+    """The state inputs of a tagger's or language model's graph for `batch` sequences that have not begun."""
     config = _config(model)
+    if config.task == "generate":
+        return onnx_generate.start(config, batch)
     if config.task != "tag" or config.stack.bidirectional:
         raise NotSupported(f"{model}: its graph has no state; whole sequences go in.")
     return onnx_sequence.start(config, batch)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carousel.config import ModelConfig
-from carousel.export.layers import Layers
+from carousel.export.layers import stack_layers
 from carousel.export.onnx_cells import Run, stack
 from carousel.export.onnx_graph import Graph, Value
 from carousel.export.onnx_rows import embed, linear, mean_of, zeros
@@ -48,12 +48,9 @@ def _member(g: Graph, config: ModelConfig, w: Weights, seen: Window) -> Value:
 
     x = embed(seen.steps, seen.step_codes, tables(table.features + table.known)).transpose(1, 0, 2)
     cell, layers = config.stack.cell, config.stack.num_layers
-    own = {name.removeprefix("stack."): value for name, value in w.items() if name.startswith("stack.")}
     h, c = (zeros(g, [layers, x.size(1), n]) for n in (config.stack.output_size, config.stack.hidden_size))
     elapsed = seen.elapsed.transpose(1, 0) if cell.decay else None
-    made = stack(
-        g, Layers(cell, table.step_size, config.stack.hidden_size, layers, weights=own), Run(x, h, c, None, elapsed)
-    )
+    made = stack(g, stack_layers(config, w), Run(x, h, c, None, elapsed))
     static = embed(seen.static, seen.static_codes, tables(table.static))
     state = g.concat([made.x.take(-1, None, 0).squeeze(0), static], -1)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from carousel.config import ModelConfig, to_json
 from carousel.inputs.fitted import FIRST, MISSING, UNSEEN
+from carousel.inputs.text import BEGIN, END, TURN
 
 __all__ = ["metadata"]
 
@@ -16,18 +17,23 @@ def metadata(config: ModelConfig, provenance: dict[str, Any], fingerprint: str) 
 
     `codes` say how a category enters: 0 is missing, 1 was never seen in training, those of `values` follow from 2 on; a
     hashed one is 2 + FNV-1a (32 bits, of the UTF-8 bytes) modulo `buckets`. `fingerprint` is the SHA-256 of the model
-    file that was exported, `data` that of what the model was trained on.
+    file that was exported, `data` that of what the model was trained on. Of a language model `vocabulary.tokenizer` is
+    the JSON of the `tokenizers` library; ids of its tokens follow those of the marks.
     """
     table = config.input
     found: dict[str, Any] = {"task": config.task, "fingerprint": fingerprint, "data": provenance.get("data")}
-    found |= {"versions": provenance.get("versions"), "roles": to_json(table.roles), "codes": {}}
+    found["versions"] = provenance.get("versions")
+    if config.task == "generate":
+        found["vocabulary"] = to_json(table.words) | {"marks": {"begin": BEGIN, "end": END, "turn": TURN}}
+        return {"carousel": json.dumps(found, ensure_ascii=False)}
+    found |= {"roles": to_json(table.roles), "codes": {}}
     for column in table.embedded:
         rule = {"buckets": column.buckets} if getattr(column, "buckets", 0) else {"values": list(column.values)}
         found["codes"][column.name] = {"missing": MISSING, "unseen": UNSEEN, "first": FIRST} | rule
     clock = "seconds since 1970-01-01 UTC" if table.stamps else "numbers, or rows where there is no time column"
     found["time"] = {"unit": clock}
     if config.task == "forecast":
-        found["time"] |= {"grid": table.grid.kind, "step": table.grid.step}
+        found["time"] |= {"grid": table.grid.kind, "step": table.grid.step, "zone": table.grid.zone}
         found |= {"horizon": table.horizon, "reach": table.reach, "quantiles": list(config.head.quantiles)}
     else:
         found["time"] |= {"step": table.unit}

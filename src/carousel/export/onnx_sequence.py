@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carousel.config import ModelConfig
-from carousel.export.layers import Layers
+from carousel.export.layers import stack_layers
 from carousel.export.onnx_cells import Run, stack
 from carousel.export.onnx_channels import Given, Seen, channels, inputs
 from carousel.export.onnx_graph import Graph, Value
@@ -80,18 +80,9 @@ def run_stack(
     if before and given.memory is not None:
         fresh = g.op("IsNaN", given.memory.time, dtype=bool).unsqueeze(0, 2)
         start = [g.where(fresh, new, old) for new, old in zip(start, before, strict=True)]
-    own = {name.removeprefix("stack."): value for name, value in w.items() if name.startswith("stack.")}
-    stacked = Layers(
-        cell,
-        table.step_size,
-        config.stack.hidden_size,
-        config.stack.num_layers,
-        config.stack.bidirectional,
-        weights=own,
-    )
     elapsed = seen.elapsed.transpose(1, 0) if cell.decay else None
     run = Run(x.transpose(1, 0, 2), start[0], start[1], given.lengths.cast(np.int32), elapsed)
-    made = stack(g, stacked, run)
+    made = stack(g, stack_layers(config, w), run)
     return made.x.transpose(1, 0, 2), _State(made.h, made.c)
 
 
