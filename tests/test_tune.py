@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from carousel import CarouselError, DataError, Forecaster, TrainConfig, cli
+from carousel import CarouselError, Classifier, DataError, Forecaster, TrainConfig, cli
 from carousel.train import Event, Interrupted
 from carousel.tune import SPACE, Choice, Range, tune
 
@@ -190,3 +190,19 @@ def test_the_command_line_searches_extends_and_keeps_the_table(
     again = json.loads(capsys.readouterr().out)["provenance"]["tune"]
     assert again["trials"][:2] == table["trials"]
     assert len(again["trials"]) == 3
+
+
+def test_a_classifier_is_tuned_alike(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = [rng.normal(size=(int(rng.integers(5, 9)), 2)) + k % 2 for k in range(40)]
+    y = [k % 2 for k in range(40)]
+    model = Classifier(config=TrainConfig(steps=16, warmup=2, batch_size=8, hidden_size=4, evaluate_every=4, width=0))
+    fixed = ["hidden_size", "num_layers", "batch_size"]
+    tune(model, x, y, trials=2, storage=tmp_path / "s", fixed=fixed)
+    table = model.provenance_["tune"]
+    assert len(table["trials"]) == 2
+    assert "learning_rate" in table["best"]
+    assert "recency" not in table["best"]
+    assert model.predict(x[:3]).shape == (3,)
+    with pytest.raises(CarouselError, match="of other data"):
+        tune(model, x, y[::-1], trials=2, storage=tmp_path / "s", fixed=fixed, resume=True)
