@@ -57,6 +57,9 @@ def test_commands_run_one_after_the_other(page, tmp_path, monkeypatch, capsys):
         sales = sales.filter(~ahead)
     sales.with_columns(sold=pl.when(~ahead).then("sold")).write_csv("sales.csv")  # rows ahead have no target
     vitals().write_csv("vitals.csv")
+    for name in ("train.de", "train.en", "val.de", "val.en", "test.de", "prompts.txt"):
+        (tmp_path / name).write_text("ein Hund\neine Katze\n" * 20)
+    (tmp_path / "input.txt").write_text("the cat sat on the mat. " * 99)
     for line in lines:
         words = shlex.split(line)
         assert words[0] == "carousel", line
