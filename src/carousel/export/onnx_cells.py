@@ -44,7 +44,9 @@ def stack(g: Graph, layers: Layers, run: Run) -> Run:
     starts = list(zip(run.h.split(each, 0), run.c.split(each, 0), strict=True))
     x, ends = run.x, []
     for number, (h, c) in enumerate(starts):
-        one = _operator if fits_operator(layers.spec) and not g.root.scan_cells else _scans
+        # ONNX Runtime has the operator in float32 only
+        fits = fits_operator(layers.spec) and not g.root.scan_cells and x.dtype == np.float32
+        one = _operator if fits else _scans
         made = one(g, layers, number, run._replace(x=x, h=h, c=c))
         x = made.x
         ends.append((made.h, made.c))
