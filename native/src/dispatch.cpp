@@ -34,7 +34,8 @@ extern const StepKernels step_table;
 }
 namespace amx {
 extern const Kernels kernels[1];
-}
+extern const StepKernels step_table;
+}  // namespace amx
 #endif
 
 namespace {
@@ -53,11 +54,11 @@ bool has_amx() {
 #ifdef __linux__
     unsigned a = 0, b = 0, c = 0, d = 0, leaf = 0;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
-    const bool tiles = d >> 24 & 1, in_bf16 = d >> 22 & 1;
+    const bool tiles = d >> 24 & 1, in_bf16 = d >> 22 & 1, in_int8 = d >> 25 & 1;
     if (!__get_cpuid_count(7, 1, &leaf, &b, &c, &d)) return false;
     const bool avx512_bf16 = leaf >> 5 & 1;
     constexpr long request_permission = 0x1023, tile_data = 18;
-    return tiles && in_bf16 && avx512_bf16 && syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+    return tiles && in_bf16 && in_int8 && avx512_bf16 && syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
 #else
     return false;
 #endif
@@ -79,7 +80,7 @@ Isas known() {
                         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
                         __builtin_cpu_supports("fma");
     const StepKernels* steps = __builtin_cpu_supports("avx512vnni") ? &vnni::step_table : &avx512::step_table;
-    add("amx", avx512::kernels, amx::kernels, steps, avx512 && has_amx());
+    add("amx", avx512::kernels, amx::kernels, &amx::step_table, avx512 && has_amx());
     add("avx512", avx512::kernels, nullptr, steps, avx512);
     add("avx2", avx2::kernels, nullptr, &avx2::step_table,
         __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"));

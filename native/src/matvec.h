@@ -21,12 +21,28 @@ inline constexpr int64_t grain = S == Storage::f32    ? 1
                                  : S == Storage::bf16 ? 2
                                                       : 4;
 
+#if defined(__AMX_INT8__)
+inline constexpr bool on_tiles = true;  // bfloat16 and int8; see step_tiles.h
+#else
+inline constexpr bool on_tiles = false;
+#endif
+
 inline int64_t grain_of(Storage s) { return s == Storage::f32 ? 1 : s == Storage::bf16 ? 2 : 4; }
-inline int64_t words_of(Storage s, int64_t K) { return (K + grain_of(s) - 1) / grain_of(s); }
+inline int64_t words_of(Storage s, int64_t K) {
+    const int64_t words = (K + grain_of(s) - 1) / grain_of(s);
+    return on_tiles && s != Storage::f32 ? (words + 15) / 16 * 16 : words;
+}
+
+// Where word w of vector v stands in a group of NV vectors, in vectors.
+template <int NV>
+inline int64_t word_place(Storage s, int64_t w, int v) {
+    return on_tiles && s != Storage::f32 ? (w / 16 * NV + v) * 16 + w % 16 : w * NV + v;
+}
 
 // Accumulators that fit into the registers beside a broadcast; int8 keeps two for each vector.
 template <Storage S>
-inline constexpr int most_vectors = (tile_vectors >= 24 ? 16 : 8) / (S == Storage::int8 ? 2 : 1);
+inline constexpr int most_vectors =
+    on_tiles && S != Storage::f32 ? 4 : (tile_vectors >= 24 ? 16 : 8) / (S == Storage::int8 ? 2 : 1);
 
 // `vectors` in multiples of `unit` as groups: the widest first. visit<NV>(first vector).
 template <Storage S, int UNIT, class Visit>
@@ -51,6 +67,7 @@ inline uint32_t bits_of(float x) { return __builtin_bit_cast(uint32_t, x); }
 // Two weights in a word: the even one, rounded to bfloat16, in its lower half. Read as a float the whole word is the
 // odd one: the lower half is then noise in its last bits, and the upper half is chosen so that the sum comes closest.
 inline uint32_t pair_of(float even, float odd) {
+    if (on_tiles) return bits_of(rounded(even)) >> 16 | bits_of(rounded(odd));
     const uint32_t low = bits_of(rounded(even)) >> 16, high = bits_of(odd) & 0xffff0000u;
     uint32_t best = high | low;
     for (const uint32_t change : {0x10000u, 0xffff0000u}) {  // a unit up or down
@@ -108,7 +125,7 @@ inline StepMatrix lay_matrix(Carver& carver, Storage storage, int64_t vectors, i
                 const float unit = scale && from ? scale_of(from, K) : 0;
                 int32_t total = 0;
                 for (int64_t w = 0; w < words; ++w)
-                    to[(w * NV + v) * L + l] = from ? word_of(storage, from, w, K, unit) : 0;
+                    to[word_place<NV>(storage, w, v) * L + l] = from ? word_of(storage, from, w, K, unit) : 0;
                 if (!scale) continue;
                 for (int64_t k = 0; from && k < K; ++k) total += quantised(from[k], unit);
                 scale[(first + v) * L + l] = unit;
@@ -126,15 +143,20 @@ struct Operand {
     const float* x = nullptr;
     uint8_t *high = nullptr, *low = nullptr;  // [K padded] of x / unit + 2^15
     float unit = 0;
+    const void* tiles = nullptr;  // the same, or three rows of bfloat16, `stride` bytes apart
+    int64_t stride = 0;
 
-    static int64_t bytes(int64_t K) { return 2 * (padded<float>(K) + 64); }
+    static int64_t apart(int64_t K) { return (K + 63) / 64 * 64; }
+    static int64_t bytes(Storage s, int64_t K) { return (s == Storage::bf16 ? 6 : 3) * apart(K); }
 
     // x as 16-bit integers.
     static Operand quantise(const float* x, int64_t K, void* memory) {
         Operand o;
         o.x = x;
         o.high = static_cast<uint8_t*>(memory);
-        o.low = o.high + padded<float>(K) + 64;
+        o.low = o.high + apart(K);
+        o.tiles = memory;
+        o.stride = apart(K);
         V most = zero<float>();
         for (int64_t k = 0; k < K; k += L) {
             const V v = load_first(x + k, K - k);
@@ -143,6 +165,7 @@ struct Operand {
         float top = 0;
         for (int l = 0; l < L; ++l) top = most[l] > top ? most[l] : top;
         o.unit = top / 32767;
+        if (on_tiles) __builtin_memset(memory, 0, static_cast<size_t>(3 * apart(K)));
         const V factor = all(top > 0 ? 32767 / top : 0), magic = all(12582912.0f);
         typedef uint8_t Bytes __attribute__((vector_size(vector_bytes / 4)));
         for (int64_t k = 0; k < K; k += L) {
@@ -173,6 +196,12 @@ inline uint32_t word_at(const uint8_t* from) {
     uint32_t word;
     __builtin_memcpy(&word, from, 4);
     return word;
+}
+
+// acc + unit * sum of w (256 high + low - 2^15), `sum` being 128 times that of w.
+inline V from_integers(V acc, IV high, IV low, IV sum, V unit) {
+    const V whole = fma(__builtin_convertvector(high - sum, V), all(256.0f), __builtin_convertvector(low, V));
+    return fma(whole, unit, acc);
 }
 
 // acc += the group's weights times x.
@@ -215,9 +244,7 @@ inline __attribute__((always_inline)) void multiply(V (&acc)[NV], const StepMatr
         for (int v = 0; v < NV; ++v) {
             IV sum;
             __builtin_memcpy(&sum, m.sum + (first + v) * L, sizeof sum);
-            const V whole =
-                fma(__builtin_convertvector(high[v] - sum, V), all(256.0f), __builtin_convertvector(low[v], V));
-            acc[v] = fma(whole, load(m.scale + (first + v) * L) * all(o.unit), acc[v]);
+            acc[v] = from_integers(acc[v], high[v], low[v], sum, load(m.scale + (first + v) * L) * all(o.unit));
         }
     }
 }

@@ -28,6 +28,7 @@ struct StepMatrix {
 struct StepWeights {
     Spec spec;
     Storage storage = Storage::f32;
+    bool tiled = false;  // laid out for AMX
     int64_t I = 0, H = 0, P = 0;
     int64_t G = 4, U = 0;    // stored gates, blocks of units
     int64_t Hp = 0, Pp = 0;  // H and P, padded to whole vectors

@@ -216,6 +216,8 @@ int main() {
                 if (spec.layer_norm && H == 1) continue;  // a row of one number has no deviation
                 try_case(I, H, H / 2 + 1, spec);
             }
+    try_case(200, 200, 100, plain);  // large enough for tiles
+    try_case(130, 170, 90, all);
     try_case(31, 150, 100, plain);
     try_case(64, 150, 90, all);
     try_dense();

@@ -1,0 +1,2 @@
+#define CAROUSEL_NS amx
+#include "step.inc"
