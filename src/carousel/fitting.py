@@ -11,7 +11,7 @@ import typer
 from carousel.errors import CarouselError
 from carousel.options import Data, Debug, Json, Names, names, naming, noting, read, require_place, write_json
 
-__all__ = ["app", "refusal", "run"]
+__all__ = ["app", "refusal", "run", "search"]
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
@@ -120,7 +120,7 @@ def forecast(
     )
     frame = _until(frame, time, until, data)
     more = {"skip_short": skip_short, "valid": None if valid is None else read(valid)}
-    seconds = run(model, frame, out, resume, data, more, _search(tune, set_), valid=valid)
+    seconds = run(model, frame, out, resume, data, more, search(tune, set_), valid=valid)
     _tell(model, out, data, seconds, as_json, until, " --future FILE" if known else "")
 
 
@@ -174,7 +174,7 @@ def classify(
         config=Classifier.defaults.with_settings(set_ or []),
     )
     more = {name: None if path is None else read(path) for name, path in (("labels", labels), ("valid", valid))}
-    seconds = run(model, frame, out, resume, data, more, _search(tune, set_), valid=valid, labels=labels)
+    seconds = run(model, frame, out, resume, data, more, search(tune, set_), valid=valid, labels=labels)
     _tell(model, out, data, seconds, as_json)
 
 
@@ -244,7 +244,7 @@ def tag(
         raise CarouselError("what to learn is not said; name --target, or --event with --ahead.")
     frame = _until(frame, time, until, data)
     more = {"valid": None if valid is None else read(valid)}
-    seconds = run(model, frame, out, resume, data, more, _search(tune, set_), valid=valid)
+    seconds = run(model, frame, out, resume, data, more, search(tune, set_), valid=valid)
     _tell(model, out, data, seconds, as_json, until)
 
 
@@ -283,6 +283,7 @@ def detect(
     until: Until = None,
     seeds: Seeds = 1,
     set_: Set = None,
+    tune: Tune = None,
     resume: Resume = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -311,7 +312,7 @@ def detect(
     )
     frame = _until(frame, time, until, data)
     more = {"valid": None if valid is None else read(valid)}
-    seconds = run(model, frame, out, resume, data, more, {}, valid=valid)
+    seconds = run(model, frame, out, resume, data, more, search(tune, set_), valid=valid)
     _tell(model, out, data, seconds, as_json, until)
 
 
@@ -378,7 +379,7 @@ def _until(frame: Any, time: str | None, until: str | None, data: Path) -> Any:
     return evaluate.rows_until(frame, time, until, source=str(data))
 
 
-def _search(trials: int | None, settings: Names) -> dict[str, Any]:
+def search(trials: int | None, settings: Names) -> dict[str, Any]:
     """What a search is told: how many trials, and what `--set` has settled."""
     if trials is None:
         return {}
@@ -393,7 +394,7 @@ def run(
     resume: bool,
     data: Path,
     more: dict[str, Any],
-    search: dict[str, Any],
+    searched: dict[str, Any],
     **files: Path | None,
 ) -> float:
     """Fit, after a search for settings where one is asked for, and save; the seconds that it took."""
@@ -409,11 +410,11 @@ def run(
             "source": str(data),
             **more,
         }
-        if search:
+        if searched:
             from carousel.tune import tune
 
             storage = out.with_name(out.name + ".tune")
-            tune(model, frame, storage=storage, say=lambda line: typer.echo(line, err=True), **search, **given)
+            tune(model, frame, storage=storage, say=lambda line: typer.echo(line, err=True), **searched, **given)
         else:
             model.fit(frame, **given)
     model.save(out)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from carousel.errors import CarouselError
-from carousel.fitting import Out, Resume, Seeds, Set, run
+from carousel.fitting import Out, Resume, Seeds, Set, Tune, run, search
 from carousel.options import Debug, Json, Names, read, require_place, write_json
 
 __all__ = ["decoding", "generate", "read_texts", "translate"]
@@ -38,6 +38,7 @@ def translate(
     lowercase: Lowercase = False,
     seeds: Seeds = 1,
     set_: Set = None,
+    tune: Tune = None,
     resume: Resume = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -66,7 +67,7 @@ def translate(
         raise CarouselError("--valid-target-file needs --valid, the file that it belongs to.")
     held_out = None if valid is None else _pairs(valid, valid_target_file, source, target, "--valid-target-file")
     pairs = _pairs(data, target_file, source, target, "--target-file")
-    seconds = run(model, pairs, out, resume, data, {"valid": held_out}, {}, valid=valid)
+    seconds = run(model, pairs, out, resume, data, {"valid": held_out}, search(tune, set_), valid=valid)
     _tell(model, out, f"{model.provenance_['pairs']:,} pairs", seconds, as_json)
 
 
@@ -82,6 +83,7 @@ def generate(
     lowercase: Lowercase = False,
     seeds: Seeds = 1,
     set_: Set = None,
+    tune: Tune = None,
     resume: Resume = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -104,7 +106,7 @@ def generate(
         config=Generator.defaults.with_settings(set_ or []),
     )
     held_out = None if valid is None else _whole(valid)
-    seconds = run(model, _whole(data), out, resume, data, {"valid": held_out}, {}, valid=valid)
+    seconds = run(model, _whole(data), out, resume, data, {"valid": held_out}, search(tune, set_), valid=valid)
     _tell(model, out, f"{model.provenance_['tokens']:,} tokens", seconds, as_json)
 
 

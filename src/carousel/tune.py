@@ -81,7 +81,16 @@ _COMMON: Space = {
     "batch_size": Choice(32, 64, 128),
     "cell.recurrent_dropout": Range(0.0, 0.4),
 }
+_TEXT: Space = {
+    "hidden_size": Choice(128, 256, 512),
+    **{
+        name: _COMMON[name]
+        for name in ("num_layers", "dropout", "learning_rate", "weight_decay", "cell.recurrent_dropout")
+    },
+}
 SPACE: Mapping[str, Space] = {
+    "translate": _TEXT,
+    "generate": _TEXT,
     "forecast": {**_COMMON, "width": Choice(32, 64, 128), "recency": Range(1.0, 3.0), "ridge": Range(3e-3, 1.0, True)},
 }
 """Settings that are searched for by task; of other tasks those that all have in common."""
