@@ -164,7 +164,7 @@ def model_file(folder: Path, config: Any) -> Path:
 def sold(rows: int = 60) -> pl.DataFrame:
     t = np.arange(rows)
     y = 20 + 5 * np.sin(t * np.pi / 6) + np.random.default_rng(1).normal(0, 0.3, rows)
-    y[[7, 50]] = np.nan
+    y[[7, rows - 10]] = np.nan
     return pl.DataFrame({"t": t, "y0": y}).with_columns(pl.col("y0").fill_nan(None))
 
 
