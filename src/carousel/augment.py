@@ -1,4 +1,4 @@
-"""Sequences with fewer observations than there were, so that a model learns to do with less."""
+"""Sequences with fewer or noisier observations than there were, so that a model learns to do with less."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from carousel.inputs.sequence import GAPPED, Channels, SequenceInput
 
-__all__ = ["hide_observations"]
+__all__ = ["blur_readings", "hide_observations"]
 
 
 def hide_observations(seen: Channels, fitted: SequenceInput, share: float, rng: np.random.Generator) -> Channels:
@@ -49,4 +49,37 @@ def hide_observations(seen: Channels, fitted: SequenceInput, share: float, rng: 
     values[:, first + 2] = np.where(there, since / (1.0 + since), 1.0)
     values[:, first + 1] = kept
     values[:, first] = np.where(kept, values[:, first], 0.0)
+    return seen._replace(values=values)
+
+
+def blur_readings(seen: Channels, fitted: SequenceInput, spread: float, rng: np.random.Generator) -> Channels:
+    """Add normal noise of that spread to every reading, in units of the scaled columns; later rows remember the noisy
+    value. Ages, whether a value is there, and what has no value stay as they are.
+
+    >>> from carousel.inputs.roles import Roles
+    >>> from carousel.inputs.sequence import Channel
+    >>> fitted = SequenceInput(Roles(), False, False, 1.0, (), (Channel("pulse", "number", gaps=True),), ())
+    >>> rows = np.array([[1, 1, 0, 1], [0, 0, 0.5, 1]], np.float32)
+    >>> none = np.zeros((1, 0), np.int64)
+    >>> seen = Channels(rows, np.zeros((2, 0), np.int64), np.array([0, 1], np.float32), np.array([0, 2]), none, none)
+    >>> blur_readings(seen, fitted, 0.5, np.random.default_rng(0)).values.astype(float).round(2).tolist()
+    [[1.06, 1.0, 0.0, 1.06], [0.0, 0.0, 0.5, 1.06]]
+    """
+    plain, gapped, at = [], [], 0
+    for channel in fitted.numbers:
+        (gapped if channel.gaps else plain).append(at)
+        at += GAPPED if channel.gaps else 1
+    n = len(seen.values)
+    values = seen.values.copy()
+    if gapped:
+        first = np.array(gapped)
+        noise = rng.normal(scale=spread, size=(n, len(first))).astype(np.float32)
+        there = values[:, first + 1] > 0
+        row = np.arange(n)[:, None]
+        latest = np.maximum.accumulate(np.where(there, row, -1))
+        known = latest >= np.repeat(seen.offsets[:-1], seen.lengths)[:, None]
+        values[:, first] += np.where(there, noise, 0)
+        values[:, first + 3] += np.where(known, np.take_along_axis(noise, np.maximum(latest, 0), 0), 0)
+    if plain:
+        values[:, plain] += rng.normal(scale=spread, size=(n, len(plain))).astype(np.float32)
     return seen._replace(values=values)

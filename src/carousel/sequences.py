@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from carousel.augment import hide_observations
+from carousel.augment import blur_readings, hide_observations
 from carousel.checkpoint import stage_of
 from carousel.config import ModelConfig, from_json, to_json
 from carousel.errors import CarouselError
@@ -96,6 +96,8 @@ class SequenceTask:
             weight = weight * found.learn[rows]
         if self.settings.hide:
             seen = hide_observations(seen, self.config.input, self.settings.hide, rng)
+        if self.settings.noise:
+            seen = blur_readings(seen, self.config.input, self.settings.noise, rng)
         return _batch(self._forget(seen, rng), truth, weight, device)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:

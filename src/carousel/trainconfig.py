@@ -35,6 +35,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "threads": (0, MANY),
     "seed": (0, 2**62),  # members and directions count on from it, in 64 bits
     "linear_rate": (0, RATE),
+    "noise": (0, RATE),
     "weight_decay": (0, RATE),
 }
 _MEANT: dict[Any, str] = {
@@ -88,6 +89,7 @@ class TrainConfig:
     bidirectional: bool = False  # classify and tag: read sequences from both ends, which no stream can
     batch_rows: int = 8192  # of whole sequences: so many rows fill a batch before `batch_size` sequences do
     uneven_decay: bool = True  # where the time from row to row varies, cell.decay is on
+    noise: float = 0.0  # of whole sequences: spread of what is added to scaled readings in training
     hide: float = 0.0  # of whole sequences: share of readings hidden anew each time, of columns with gaps
     replicate: float = 0.0  # classify: share of the loss that asks every row for the label, after Lipton et al. 2016
     crop: int = 0  # of whole sequences: train on random pieces of at most so many rows; 0: on all of them
