@@ -22,12 +22,16 @@ from carousel.export import onnx as onnx_export
 from carousel.export import onnx_channels, onnx_detect, onnx_forecast, onnx_rows, onnx_windows
 from carousel.export.layers import stack_of
 from carousel.export.onnx_feeds import feeds, start
+from carousel.heads.classify import ClassifyHead
+from carousel.heads.detect import DetectHead, View
 from carousel.heads.forecast import DEFAULT_QUANTILES, ForecastHead
 from carousel.heads.generate import GenerateHead
+from carousel.heads.tag import TagHead
 from carousel.heads.translate import TranslateHead
 from carousel.inputs.clock import Grid
 from carousel.inputs.fitted import Column, TableInput
 from carousel.inputs.roles import Roles
+from carousel.inputs.sequence import Channel, SequenceInput
 from carousel.inputs.text import PairInput, TextInput, fit_vocabulary
 from carousel.model import members_from
 from onnx_cases import RELATIVE, run, session
@@ -223,6 +227,7 @@ def autoencoder() -> ModelConfig:
 @pytest.mark.parametrize("kind", ["training", "history", "autoencoder"])
 def test_scores_are_those_of_predict(kind: str, tmp_path: Path) -> None:
     config = autoencoder() if kind == "autoencoder" else detector(kind, seeds=2)
+    config = dataclasses.replace(config, head=dataclasses.replace(config.head, keep=(0.9, 0.4, 1.0)))
     path, data = write(config, tmp_path), sequences()
     found = run(onnx_export.model_graph(path), feeds(path, data))
     model = Detector.load(path)
@@ -235,6 +240,29 @@ def test_scores_are_those_of_predict(kind: str, tmp_path: Path) -> None:
 
 
 # mutants, metadata, refusals
+
+
+KNOWN = {
+    CellSpec: "bias peephole coupled layer_norm decay proj_size cell_clip recurrent_dropout zoneout_c zoneout_h"
+    " weight_drop",
+    StackConfig: "hidden_size num_layers dropout cell bidirectional",
+    TableInput: "roles grid stamps context horizon seasons level calendar features known static",
+    Column: "name kind mean scale values",
+    SequenceInput: "roles stamps uneven unit calendar columns static variable value",
+    Channel: "name kind mean scale squash values buckets gaps",
+    ForecastHead: "quantiles width factors",
+    ClassifyHead: "kind pooling width classes type temperature mean scale quantiles errors",
+    TagHead: "kind width classes type temperature mean scale quantiles errors ahead threshold",
+    DetectHead: "method columns width window code reference rest threshold floor views keep",
+    View: "of rows centre spread correlation low high limit largest",
+    GenerateHead: "embedding dropout input_dropout layer_dropout word_dropout",
+}
+
+
+@pytest.mark.parametrize("kind", KNOWN)
+def test_every_field_of_a_model_is_known_to_the_graphs(kind: Any) -> None:
+    """A new field that changes what a model gives must reach its graph, which builds on the others without a word."""
+    assert {field.name for field in dataclasses.fields(kind)} == set(KNOWN[kind].split())
 
 
 def late(g: Any, config: Any, given: Any) -> Any:

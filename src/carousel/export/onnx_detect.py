@@ -75,7 +75,8 @@ def _forecast_errors(
     zero = g.constant(np.array(0.0))
     scale = g.op("Log", g.op("Exp", -g.op("Abs", raw)) + 1.0) + g.op("Max", raw, zero) + SMALLEST  # softplus
     scale = g.op("Max", scale, g.constant(np.asarray(config.head.floor)))
-    error = (rows.scaled.take(1, None, 1) - (rows.last + change).take(0, -1, 1)) / scale.take(0, -1, 1)
+    mean = rows.last * g.constant(config.head.kept) + change
+    error = (rows.scaled.take(1, None, 1) - mean.take(0, -1, 1)) / scale.take(0, -1, 1)
     first = rows.scaled.take(0, 1, 1) * np.nan
     return g.where(rows.gone, np.nan, g.concat([first, error], 1))
 
