@@ -252,7 +252,8 @@ def _calibrated(config: ModelConfig, weights: Weights, rows: Rows, options: Dete
     errors = errors_of(members, dataclasses.replace(config, head=head), rows)
     offsets = rows.channels.offsets
     limits = (options.risk, options.contamination)
-    views = [fit_view("error", k, errors, offsets, rows.learned, rows.held, *limits) for k in smooth]
+    span = head.window or 1
+    views = [fit_view("error", k, errors, offsets, rows.learned, rows.held, *limits, span) for k in smooth]
     # Values are not learned, so that rows learned from tell as much as others.
     none = np.zeros(len(used), bool)
     views += [fit_view("value", k, rows.values, offsets, none, used, *limits) for k in options.level]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from carousel.heads.detect import View, window_means
 from carousel.heads.tail import tail_limit
 
-__all__ = ["best_threshold", "fit_view"]
+__all__ = ["best_threshold", "few_samples", "fit_view"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -29,10 +29,12 @@ def fit_view(
     held: Flags,
     risk: float,
     contamination: float = 0.0,
+    span: int = 1,
 ) -> View:
     """A view of values [N, C] over `rows` rows. `learned` [N] are rows that the weights were trained on, `held` [N]
     others; distances of the former are stretched as far as they are smaller than those of the latter. All other rows
     are as if they were missing. The farthest rows, a share `contamination`, are taken for anomalies and left out.
+    `span`: rows that a value stands for, of windows that were averaged before.
     """
     normal = learned | held
     means, known = window_means(np.where(normal[:, None], values, np.nan), offsets, rows)
@@ -40,11 +42,11 @@ def fit_view(
     used = normal & (position >= rows - 1)
     if not used.any():
         used = normal
-    view = _fitted(of, rows, means, known, used, learned, held, risk)
+    view = _fitted(of, rows, means, known, used, learned, held, risk, span)
     for _ in range(2 if contamination else 0):  # what is left out changes what is far
         distance, _ = view.distance(means, known)
         near = np.nan_to_num(distance) <= np.nanquantile(distance[used], 1 - contamination)
-        view = _fitted(of, rows, means, known, used & near, learned, held, risk)
+        view = _fitted(of, rows, means, known, used & near, learned, held, risk, span)
     return view
 
 
@@ -57,6 +59,7 @@ def _fitted(
     learned: Flags,
     held: Flags,
     risk: float,
+    span: int,
 ) -> View:
     columns = means[used]
     centre, spread = np.zeros(columns.shape[1]), np.ones(columns.shape[1])
@@ -85,8 +88,26 @@ def _fitted(
     normal = np.concatenate([ours * stretch, theirs])
     if not len(normal):
         return view
-    limit = max(tail_limit(normal, risk), 1e-6)
+    seen = int((known[used] > 0).any(0).sum())
+    limit = max(tail_limit(normal, risk) * few_samples(len(normal) / (rows * span), seen, risk), 1e-6)
     return View(of, rows, *numbers, _floats(low), _floats(high), limit, max(float(normal.max()), 1e-6))
+
+
+def few_samples(independent: float, columns: int, risk: float) -> float:
+    """How much farther the limit must be because centre and correlations come from so many independent rows.
+
+    The distance of a new row from few others follows an F distribution, not the chi-squared one that the others show
+    (Tracy et al. 1992, "Multivariate control charts for individual observations"); means over rows that overlap count
+    as one.
+
+    >>> round(few_samples(1e6, 8, 1e-3), 2), round(few_samples(20, 8, 1e-3), 2)
+    (1.0, 1.98)
+    """
+    from scipy import stats
+
+    p, n = columns, max(independent, columns + 3.0)
+    wider = (n * n - 1) / (n * (n - p)) * stats.f.isf(risk, p, n - p) / (stats.chi2.isf(risk, p) / p)
+    return float(np.sqrt(max(wider, 1.0)))
 
 
 def best_threshold(scores: Floats, labels: Flags) -> float:
