@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from carousel.augment import blur_readings, hide_observations
 from carousel.config import from_json, to_json
 from carousel.errors import DataError, ModelFileError
 from carousel.inputs.roles import Roles
@@ -224,3 +225,39 @@ def test_many_categories_share_hashed_embeddings():
     assert (few.kind, len(few.values)) == ("category", 90)
     seen = fit_input(found, np.arange(90))
     assert channels(found, seen).codes[88:92, 0].tolist() == [2 + 88, 2 + 89, 1, 1]  # the rest was never seen
+
+
+def remembered(values: np.ndarray, offsets: np.ndarray) -> bool:
+    """Whether the last value is always that of the latest observed row of the sequence, for both gapped columns."""
+    for first in (0, 4):
+        for a, b in pairwise(offsets):
+            last = np.float32(0)
+            for row in values[a:b]:
+                last = row[first] if row[first + 1] else last
+                if row[first + 3] != last or (not row[first + 1] and row[first]):
+                    return False
+    return True
+
+
+def test_noise_is_remembered_as_the_reading_it_was_added_to():
+    seen = SEEN.transform(*raw(6))
+    made = blur_readings(seen, SEEN, 0.5, np.random.default_rng(0))
+    assert remembered(seen.values, seen.offsets)
+    assert remembered(made.values, made.offsets)
+    change = made.values - seen.values
+    touched = [0, 3, 4, 7, 8]  # values and last values of the gapped columns, and the steady one
+    assert (np.delete(change, touched, 1) == 0).all()
+    assert ((change[:, 0] != 0) == (seen.values[:, 1] == 1)).all()
+    assert 0.4 < change[:, 8].std() < 0.6
+
+
+def test_hidden_readings_are_as_if_they_had_never_been():
+    seen = SEEN.transform(*raw(7, missing=0.2))
+    made = hide_observations(seen, SEEN, 0.5, np.random.default_rng(0))
+    assert remembered(made.values, made.offsets)
+    kept, was = made.values[:, [1, 5]], seen.values[:, [1, 5]]
+    assert (kept <= was).all()
+    assert 0.3 < 1 - kept.sum() / was.sum() < 0.8
+    time, numbers, codes, offsets, *static = raw(7, missing=0.2)
+    numbers[:, :2] = np.where(kept > 0, numbers[:, :2], np.nan)
+    np.testing.assert_allclose(made.values, SEEN.transform(time, numbers, codes, offsets, *static).values, atol=1e-6)

@@ -65,7 +65,9 @@ def blur_readings(seen: Channels, fitted: SequenceInput, spread: float, rng: np.
     >>> blur_readings(seen, fitted, 0.5, np.random.default_rng(0)).values.astype(float).round(2).tolist()
     [[1.06, 1.0, 0.0, 1.06], [0.0, 0.0, 0.5, 1.06]]
     """
-    plain, gapped, at = [], [], 0
+    plain: list[int] = []
+    gapped: list[int] = []
+    at = 0
     for channel in fitted.numbers:
         (gapped if channel.gaps else plain).append(at)
         at += GAPPED if channel.gaps else 1
@@ -81,5 +83,5 @@ def blur_readings(seen: Channels, fitted: SequenceInput, spread: float, rng: np.
         values[:, first] += np.where(there, noise, 0)
         values[:, first + 3] += np.where(known, np.take_along_axis(noise, np.maximum(latest, 0), 0), 0)
     if plain:
-        values[:, plain] += rng.normal(scale=spread, size=(n, len(plain))).astype(np.float32)
+        values[:, np.array(plain)] += rng.normal(scale=spread, size=(n, len(plain))).astype(np.float32)
     return seen._replace(values=values)
