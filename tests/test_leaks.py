@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
+from carousel.bench import sets
 from carousel.errors import DataError
 from carousel.trust.leaks import CHECKS, Audit, audit
 from carousel.trust.parts import Part, read_parts
@@ -224,3 +227,26 @@ def test_codes_of_categories_are_shared() -> None:
     np.testing.assert_array_equal(b.row, [2, 1])
     np.testing.assert_array_equal(a.target, [0, 1])
     assert a.labels == b.labels == ("no", "yes")
+
+
+@pytest.mark.parametrize("name", ["etth", "cmapss_fd001", "cgm_glucose"])
+def test_public_sets_raise_no_false_alarm(name: str) -> None:
+    if not (Path(os.environ.get("CAROUSEL_DATA", "")) / name).is_dir():
+        pytest.skip(f"CAROUSEL_DATA does not lead to {name}/")
+    roles: dict[str, Any] = {"id": None, "time": "date", "target": "OT"}
+    if name == "etth":
+        frame = pl.read_csv(sets.folder(name) / "ETTh1.csv.gz", try_parse_dates=True)
+        train, test = frame[:8640], frame[11520:14400]
+    elif name == "cmapss_fd001":
+        roles = {"id": "engine", "time": "cycle", "target": "rul"}
+        train, test = sets.cmapss("train"), sets.cmapss("test")
+    else:
+        roles = {"id": "id", "time": "time", "target": "low"}
+        frame = sets.cgm()
+        people = frame["id"].unique(maintain_order=True)[:13].to_list()
+        train, test = (frame.filter(pl.col("id").is_in(people, nulls_equal=True) == inside) for inside in (True, False))
+    columns = [c for c in train.columns if c not in (*roles.values(), "gl")]
+    a, b = read_parts([train, test], names=columns, sources=("train", "test"), **roles)
+    some = np.random.default_rng(0).permutation(len(a.ids))[: max(1, int(0.8 * len(a.ids)))]
+    for part in (a, a.where(np.isin(a.owner, some)) if len(a.ids) > 1 else a.where(np.arange(len(a.time)) < 7000)):
+        assert audit(b, a, per_sequence=False, scalers=scalers(part)).findings == ()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,11 @@ from numpy.typing import NDArray
 from carousel.anomaly import Detection, detection, runs, vus_pr
 from carousel.anomaly_baselines import BASELINES
 from carousel.errors import CarouselError, DataError
+from carousel.inputs.rows import Sequences
+from carousel.trust.leaks import audit, check_future, check_target
+from carousel.trust.metrics import spread
+from carousel.trust.parts import parts_of
+from carousel.trust.report import Trust, balance_of, split_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,6 +55,7 @@ class DetectionEvaluation:
     sequences: int
     window: int  # rows of the largest buffer of VUS-PR
     notes: tuple[str, ...]
+    trust: Trust | None = None
 
     def of(self, name: str) -> Detection:
         """The figures of a method; KeyError without one."""
@@ -77,6 +84,7 @@ class DetectionEvaluation:
             "rows": rows,
             "verdict": self.verdict(),
             "notes": list(self.notes),
+            "trust": None if self.trust is None else self.trust.to_dict(),
         }
 
     def markdown(self) -> str:
@@ -85,7 +93,8 @@ class DetectionEvaluation:
         marked = [[f"**{text}**" if best else text for text, best in row] for row in body]
         rule = ["---" if n == 0 else "---:" for n in range(len(head))]
         lines = ["| " + " | ".join(row) + " |" for row in [head, rule, *marked]]
-        return "\n".join([*lines, "", *(f"- {line}" for line in (self.verdict(), *self.notes))])
+        trust = () if self.trust is None else self.trust.sentences()
+        return "\n".join([*lines, "", *(f"- {line}" for line in (self.verdict(), *self.notes, *trust))])
 
     def table(self) -> Table:
         """The table for a terminal."""
@@ -109,7 +118,8 @@ class DetectionEvaluation:
 
         console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
         console.print(self.table())
-        for sentence in (self.verdict(), *self.notes):
+        trust = () if self.trust is None else ("", *self.trust.sentences())
+        for sentence in (self.verdict(), *self.notes, *trust):
             console.print(sentence, markup=False)
 
     def _cells(self) -> tuple[list[str], list[list[tuple[str, bool]]]]:
@@ -131,13 +141,21 @@ class DetectionEvaluation:
 
 
 def evaluate_detection(
-    model: Any, data: Any, y: Any = None, *, window: int | None = None, source: str | None = None
+    model: Any,
+    data: Any,
+    y: Any = None,
+    *,
+    train: Any = None,
+    window: int | None = None,
+    source: str | None = None,
+    train_source: str = "train",
 ) -> DetectionEvaluation:
     """Compare a fitted Detector with baselines on rows whose anomalies are labelled: the target column, or `y`.
 
     Baselines learn from the first quarter of each sequence, and flag as large a share of the rows as the model does.
     `window` is the largest buffer of VUS-PR in rows (None: the median length of the labelled events, at most 100).
-    Raises DataError for faults of the data; CarouselError for a model of another task.
+    `train` are the rows that the model learnt from, for the leak audit. Raises DataError for faults of the data;
+    CarouselError for a model of another task.
     """
     task = model.config_.task
     if task != "detect":
@@ -170,7 +188,42 @@ def evaluate_detection(
     notes = [f"Baselines flag the same share of the rows, {share:.1%}, and learn from the first quarter of a sequence."]
     if unseen.any():
         notes.append(f"{int(unseen.sum()):,} rows without any observed number have no score and count as normal.")
-    return DetectionEvaluation(rows, vus, len(labels), len(offsets) - 1, window, tuple(notes))
+    learnt = None if train is None else model.read(train, source=train_source, target=False)
+    trust = _trust(model, sequences, labels, learnt)
+    return DetectionEvaluation(rows, vus, len(labels), len(offsets) - 1, window, tuple(notes), trust)
+
+
+def _trust(model: Any, sequences: Sequences, labels: Flags, learnt: Sequences | None) -> Trust:
+    """The leak audit of labels that only the judge knows, and how much the members of an ensemble differ."""
+    given = [sequences] if learnt is None else [sequences, learnt]
+    targets = [labels.astype(np.float64), *(np.full(len(one.time), np.nan) for one in given[1:])]
+    parts = parts_of(given, targets)
+    train = parts[1] if learnt is not None else None
+    if train is not None and sequences.backend is None:
+        train = replace(train, ids=np.array([f"training {name}" for name in train.ids], dtype=object))
+    found = audit(parts[0], train, per_sequence=False, ids=sequences.backend is not None, known=model.columns_)
+    hidden = check_target(parts[0], model.columns_) + check_future(parts[0])  # training rows have no labels
+    said = {(f.kind, f.column) for f in found.findings}
+    more = tuple(f for f in hidden if (f.kind, f.column) not in said)
+    return Trust(
+        replace(found, findings=(*found.findings, *more)),
+        split_of(train, parts[0]),
+        balance_of(("normal", "anomaly"), targets[0], None),
+        _spread(model, sequences, labels),
+        model.config_.seeds,
+    )
+
+
+def _spread(model: Any, sequences: Sequences, labels: Flags) -> dict[str, tuple[float, float]]:
+    """Mean and deviation of the figures over the members, each alone at the model's thresholds."""
+    alone = []
+    for member in model.model_ if len(model.model_) > 1 else ():
+        one = copy.copy(model)
+        one.model_ = [member]
+        alone.append(detection(one.scored(sequences).anomaly, labels, sequences.offsets))
+    names = ("flagged", "f1", "event_recall", "composite_f1")
+    found = {name: spread([getattr(one, name) for one in alone]) for name in names}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _highest(scores: Floats, share: float) -> Flags:

@@ -88,10 +88,10 @@ def evaluate(
     if task not in ("forecast", "detect", "classify", "tag"):
         raise CarouselError(f"{model}: models of the task {task} are not evaluated by this verb yet.")
     of_forecasts = {"--windows": windows, "--stride": stride, "--season": season}
-    of_labels = {"--train": train, "--group": group}
     _refuse(of_forecasts, task, ("forecast",), model)
     _refuse({"--since": since}, task, ("forecast", "tag"), model)
-    _refuse(of_labels, task, ("classify", "tag"), model)
+    _refuse({"--train": train}, task, ("classify", "tag", "detect"), model)
+    _refuse({"--group": group}, task, ("classify", "tag"), model)
     _refuse({"--labels": labels, "--train-labels": train_labels}, task, ("classify",), model)
     frame = read(data)
     found: Any
@@ -99,7 +99,8 @@ def evaluate(
         if task == "detect":
             from carousel.evaluate_detection import evaluate_detection
 
-            found = evaluate_detection(estimator, frame, source=str(data))
+            rows = None if train is None else read(train)
+            found = evaluate_detection(estimator, frame, train=rows, source=str(data), train_source=str(train))
         elif task == "forecast":
             from carousel import evaluate as backtests
 

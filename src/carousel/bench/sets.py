@@ -33,7 +33,10 @@ def folder(name: str) -> Path:
 
 
 def physionet(part: str) -> pl.DataFrame:
-    """Set "a" or "b" of PhysioNet/CinC 2012 as events (record_id, minute, parameter, value, death); -1 is missing."""
+    """Set "a" or "b" of PhysioNet/CinC 2012 as events (record_id, minute, parameter, value, death).
+
+    -1 is missing; of several readings of a parameter in one minute the last counts.
+    """
     import polars as pl
 
     place = folder("physionet2012")
@@ -47,6 +50,7 @@ def physionet(part: str) -> pl.DataFrame:
             pl.col("parameter").cast(pl.String),
             pl.when(missing).then(None).otherwise(pl.col("value")).alias("value"),
         )
+        .unique(["record_id", "minute", "parameter"], keep="last", maintain_order=True)
         .join(died, on="record_id")
         .sort("record_id", "minute", maintain_order=True)
     )

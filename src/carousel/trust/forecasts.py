@@ -80,7 +80,7 @@ def _seen(count: int, total: int) -> Finding:
 
 def _part(series: Series, target: int) -> Part:
     roles = series.roles
-    names = (*roles.features, *roles.known, *roles.static)
+    names = (*roles.target, *roles.features, *roles.known, *roles.static)
     lengths = np.diff(series.offsets)
     static = np.repeat(series.static, lengths, axis=0)
     return Part(
@@ -88,7 +88,7 @@ def _part(series: Series, target: int) -> Part:
         series.offsets,
         series.time,
         names,
-        np.concatenate([series.features, series.known, static], axis=1),
+        np.concatenate([series.target, series.features, series.known, static], axis=1),
         series.target[:, target],
         frozenset(name for name in names if name in series.categories),
         series.row,

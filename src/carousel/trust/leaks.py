@@ -23,7 +23,7 @@ from carousel.trust.parts import Part
 from carousel.trust.runs import copied_runs, same_sequences
 from carousel.trust.scales import Scaler, beyond_training, scaled_by_hand
 
-__all__ = ["CHECKS", "Audit", "Finding", "Scaler", "audit"]
+__all__ = ["CHECKS", "Audit", "Finding", "Scaler", "audit", "check_future", "check_target"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

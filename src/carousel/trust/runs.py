@@ -76,9 +76,9 @@ def _mix(h: Hashes) -> Hashes:
 
 
 def _rows(part: Part) -> Hashes:
-    """A hash of each row's cells, in float32, and of its target; 0 of a row without an observed cell."""
+    """A hash of each row's cells, in float32; 0 of a row without an observed cell."""
     found = np.full(len(part.time), 0x51, np.uint64)
-    for column in (*part.values.T, part.target):
+    for column in part.values.T:
         cells = np.where(np.isnan(column), np.float32(np.nan), column).astype(np.float32)
         cells[cells == 0] = 0  # the sign of zero is no content
         found = _mix((found + cells.view(np.uint32).astype(np.uint64)) * _PRIME)
