@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +20,7 @@ from carousel.export.onnx_cells import Run, stack
 from carousel.export.onnx_graph import OPSET, Graph
 from carousel.export.onnx_metadata import metadata
 
-__all__ = ["GRAPHS", "layers_model", "model_graph", "write"]
+__all__ = ["GRAPHS", "graph_of", "layers_model", "model_graph", "write"]
 
 
 def layers_model(layers: Layers, *, ragged: bool = False, scan: bool = False) -> bytes:
@@ -54,11 +55,18 @@ def model_graph(model: Path, scan: bool = False) -> bytes:
     """The model file `model` as one ONNX graph, from raw rows to what the head gives."""
     weights, document = modelfile.read(model)
     config = ModelConfig.from_json(document["model"])
-    if config.task not in GRAPHS:
-        raise NotSupported(f"{model}: a model of the task {config.task!r} has no ONNX graph; {_HAVE} have one.")
-    g: Graph = import_module(GRAPHS[config.task]).graph(config, weights, scan)
+    g = graph_of(config, weights, str(model), scan)
     fingerprint = hashlib.sha256(model.read_bytes()).hexdigest()
-    return g.model(metadata(config, document["provenance"], fingerprint), f"{config.task}, written by carousel export")
+    found = metadata(config, document["provenance"], fingerprint, g.states)
+    return g.model(found, f"{config.task}, written by carousel export")
+
+
+def graph_of(config: ModelConfig, weights: Mapping[str, Any], name: str = "model", scan: bool = False) -> Graph:
+    """The graph of a model; NotSupported where its task has none."""
+    if config.task not in GRAPHS:
+        raise NotSupported(f"{name}: a model of the task {config.task!r} has no ONNX graph; {_HAVE} have one.")
+    found: Graph = import_module(GRAPHS[config.task]).graph(config, weights, scan)
+    return found
 
 
 def write(model: Path, out: Path, scan: bool = False) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from carousel.export.onnx_graph import Graph, Value
 from carousel.export.onnx_rows import at, calendar, interleave, missing
 from carousel.inputs.sequence import BOUND, GAPPED, Channel, SequenceInput
 
-__all__ = ["Given", "Memory", "Seen", "channels", "inputs"]
+__all__ = ["Given", "Memory", "Seen", "carry", "channels", "inputs"]
 
 
 class Memory(NamedTuple):
@@ -65,11 +65,11 @@ def inputs(g: Graph, config: SequenceInput, *, decay: bool, stateful: bool) -> G
     memory = None
     if stateful:
         size: list[int | str | None] = ["batch", len(names[0])]
-        about = "when and as what each number was seen last"
+        about = "when and as what (scaled) each number was seen last"
         memory = Memory(
-            g.input("last_time", np.float64, ["batch"], "time of the row before; NaN begins a sequence"),
-            g.input("last_seen", np.float64, size, f"{about}; NaN: not yet") if names[0] else None,
-            g.input("last_value", np.float64, size, f"{about}, scaled; 0: not yet") if names[0] else None,
+            g.state("last_time", np.float64, ["batch"], np.nan, "time of the row before"),
+            g.state("last_seen", np.float64, size, np.nan, about) if names[0] else None,
+            g.state("last_value", np.float64, size, 0.0, about) if names[0] else None,
         )
     return Given(
         lengths=g.input("lengths", np.int64, ["batch"], "rows of each sequence"),
@@ -125,6 +125,13 @@ def channels(g: Graph, config: SequenceInput, given: Given) -> Seen:
         (None, None) if numbers is None else tuple(v.take(-1, None, 1).squeeze(1) for v in (numbers.seen, numbers.last))
     )
     return Seen(values, elapsed.cast(np.float32), static, live, Memory(end, *after), numbers)
+
+
+def carry(g: Graph, seen: Seen) -> None:
+    """The memory after the last rows, for those that follow."""
+    for name, value in zip(("last_time", "last_seen", "last_value"), seen.memory, strict=True):
+        if value is not None:
+            g.carry(name, value)
 
 
 def _nan(time: Value) -> Value:

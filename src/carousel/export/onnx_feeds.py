@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from carousel import modelfile
 from carousel.config import ModelConfig
 from carousel.errors import DataError, NotSupported
-from carousel.export import onnx_forecast, onnx_generate, onnx_sequence
+from carousel.export import onnx, onnx_forecast, onnx_sequence
 
 __all__ = ["feeds", "start"]
 
@@ -51,13 +51,17 @@ def feeds(model: str | Path, data: Any, future: Any = None, *, source: str = "da
 
 
 def start(model: str | Path, batch: int) -> Feeds:
-    """The state inputs of a tagger's or language model's graph for `batch` sequences that have not begun."""
-    config = _config(model)
-    if config.task == "generate":
-        return onnx_generate.start(config, batch)
-    if config.task != "tag" or config.stack.bidirectional:
+    """The states, by name, of `batch` sequences that have not begun; NotSupported for a graph without any.
+
+    They stand in the file's metadata too: under `state` each one's shape and the number that it is filled with.
+    """
+    weights, document = modelfile.read(model)
+    config = ModelConfig.from_json(document["model"])
+    states = onnx.graph_of(config, weights, str(model)).states
+    if not states:
         raise NotSupported(f"{model}: its graph has no state; whole sequences go in.")
-    return onnx_sequence.start(config, batch)
+    sizes = {name: [size if isinstance(size, int) else batch for size in state.shape] for name, state in states.items()}
+    return {name: np.full(sizes[name], state.begin, state.dtype) for name, state in states.items()}
 
 
 def _config(model: str | Path) -> ModelConfig:

@@ -13,7 +13,7 @@ from carousel.export.onnx_cells import Run, stack
 from carousel.export.onnx_graph import Graph, Value
 from carousel.export.onnx_rows import linear
 
-__all__ = ["graph", "start"]
+__all__ = ["graph"]
 
 Weights = Mapping[str, NDArray[np.float32]]
 
@@ -23,9 +23,13 @@ def graph(config: ModelConfig, weights: Weights, scan: bool = False) -> Graph:
     g = Graph("generate", scan=scan)
     tokens = g.input("tokens", np.int64, ["batch", "time"], "ids of the vocabulary in the metadata")
     lengths = g.input("lengths", np.int64, ["batch"], "tokens of each sequence")
-    count, sizes = config.stack.num_layers, _sizes(config)
-    shapes: list[list[int | str | None]] = [[config.seeds * count, "batch", size] for size in sizes]
-    before = [g.input(n, np.float32, shape, "zeros before any token") for n, shape in zip("hc", shapes, strict=True)]
+    count, size = config.stack.num_layers, config.stack.hidden_size
+    sizes = (config.stack.cell.output_size(size), size)
+    about = f"state of {config.seeds} members of {count} layers"
+    before = [
+        g.state(name, np.float32, [config.seeds * count, "batch", size], 0.0, about)
+        for name, size in zip("hc", sizes, strict=True)
+    ]
     logs, states = [], []
     for k in range(config.seeds):
         w = {name: weights[f"{k}.{name}"] for name in config.member_shapes()}
@@ -40,8 +44,8 @@ def graph(config: ModelConfig, weights: Weights, scan: bool = False) -> Graph:
     g.output(
         _mean(g, logs), "log_probabilities", ["batch", "time", len(weights["0.bias"])], "of the token that follows"
     )
-    for name, part, shape in zip("hc", zip(*states, strict=True), shapes, strict=True):
-        g.output(g.concat(list(part), 0), f"next_{name}", shape)
+    for name, part in zip("hc", zip(*states, strict=True), strict=True):
+        g.carry(name, g.concat(list(part), 0))
     return g
 
 
@@ -52,13 +56,3 @@ def _mean(g: Graph, logs: list[Value]) -> Value:
     every = g.concat([one.unsqueeze(3) for one in logs], 3)
     axis = g.constant(np.array([3], np.int64))
     return g.op("ReduceLogSumExp", every, axis, keepdims=0) - float(np.log(len(logs)))
-
-
-def _sizes(config: ModelConfig) -> tuple[int, int]:
-    return config.stack.cell.output_size(config.stack.hidden_size), config.stack.hidden_size
-
-
-def start(config: ModelConfig, batch: int) -> dict[str, NDArray[np.float32]]:
-    """The states of `batch` sequences before any token."""
-    count = config.seeds * config.stack.num_layers
-    return {n: np.zeros((count, batch, size), np.float32) for n, size in zip("hc", _sizes(config), strict=True)}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from carousel.export import require
 
-__all__ = ["IR_VERSION", "OPSET", "Graph", "Value"]
+__all__ = ["IR_VERSION", "OPSET", "Graph", "State", "Value"]
 
 OPSET = 22
 IR_VERSION = 10  # the one that came with opset 22
@@ -120,6 +120,12 @@ class Value:
         )
 
 
+class State(NamedTuple):
+    dtype: np.dtype[Any]
+    shape: tuple[int | str | None, ...]
+    begin: float
+
+
 class Graph:
     """Nodes in the order of their making; the constants of a body of Scan stand in its outermost graph.
 
@@ -134,6 +140,7 @@ class Graph:
         self.nodes: list[Any] = []
         self.inputs: list[Any] = []
         self.outputs: list[Any] = []
+        self.states: dict[str, State] = {}
         self._initializers: dict[str, Any] = {}
         self._constants: dict[tuple[Any, ...], Value] = {}
         self._count = 0
@@ -146,6 +153,14 @@ class Graph:
         """A shape's text is a dynamic size; `about` stands in the file for whoever reads it."""
         self.inputs.append(self.helper.make_tensor_value_info(name, self.type_of(dtype), shape, about))
         return Value(self, name, dtype)
+
+    def state(self, name: str, dtype: DTypeLike, shape: Shape, begin: float, about: str) -> Value:
+        """An input that the output `next_NAME` of the run before becomes; `begin` is its number at first."""
+        self.states[name] = State(np.dtype(dtype), tuple(shape), begin)
+        return self.input(name, dtype, shape, f"{about}; {begin:g} at first")
+
+    def carry(self, name: str, value: Value) -> None:
+        self.output(value, f"next_{name}", self.states[name].shape, f"becomes {name}")
 
     def output(self, value: Value, name: str, shape: Shape | None, about: str = "") -> None:
         self.nodes.append(self.helper.make_node("Identity", [value.name], [name]))

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from carousel.config import ModelConfig, to_json
+from carousel.export.onnx_graph import State
 from carousel.inputs.fitted import FIRST, MISSING, UNSEEN
 from carousel.inputs.text import BEGIN, END, TURN
 
 __all__ = ["metadata"]
 
 
-def metadata(config: ModelConfig, provenance: dict[str, Any], fingerprint: str) -> dict[str, str]:
+def metadata(
+    config: ModelConfig, provenance: Mapping[str, Any], fingerprint: str, states: Mapping[str, State]
+) -> dict[str, str]:
     """One JSON document under the key `carousel`.
 
     `codes` say how a category enters: 0 is missing, 1 was never seen in training, those of `values` follow from 2 on; a
     hashed one is 2 + FNV-1a (32 bits, of the UTF-8 bytes) modulo `buckets`. `fingerprint` is the SHA-256 of the model
     file that was exported, `data` that of what the model was trained on. Of a language model `vocabulary.tokenizer` is
-    the JSON of the `tokenizers` library; ids of its tokens follow those of the marks.
+    the JSON of the `tokenizers` library; ids of its tokens follow those of the marks. `state` says of every state its
+    shape and with what it is filled at first, null being NaN.
     """
     table = config.input
     found: dict[str, Any] = {"task": config.task, "fingerprint": fingerprint, "data": provenance.get("data")}
     found["versions"] = provenance.get("versions")
+    # NaN is no JSON
+    fills = {name: None if np.isnan(state.begin) else state.begin for name, state in states.items()}
+    found["state"] = {name: {"shape": list(state.shape), "begin": fills[name]} for name, state in states.items()}
     if config.task == "generate":
         found["vocabulary"] = to_json(table.words) | {"marks": {"begin": BEGIN, "end": END, "turn": TURN}}
         return {"carousel": json.dumps(found, ensure_ascii=False)}

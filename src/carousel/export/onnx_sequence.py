@@ -5,7 +5,7 @@ A tagger of one direction takes and gives its state, so that a sequence can come
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from carousel.config import ModelConfig
 from carousel.export.layers import stack_layers
 from carousel.export.onnx_cells import Run, stack
-from carousel.export.onnx_channels import Given, Seen, channels, inputs
+from carousel.export.onnx_channels import Given, Seen, carry, channels, inputs
 from carousel.export.onnx_graph import Graph, Value
 from carousel.export.onnx_rows import at, embed, linear, mean_of, zeros
 from carousel.inputs.sequence import SequenceInput
 
-__all__ = ["feeds", "graph", "output", "run_stack", "start"]
+__all__ = ["feeds", "graph", "mean_output", "output", "run_stack"]
 
 Weights = Mapping[str, NDArray[np.float32]]
 
@@ -35,27 +35,44 @@ def graph(config: ModelConfig, weights: Weights, scan: bool = False) -> Graph:
     stateful = config.task == "tag" and not config.stack.bidirectional
     given = inputs(g, config.input, decay=config.stack.cell.decay, stateful=stateful)
     seen = channels(g, config.input, given)
-    count = config.stack.num_layers * config.stack.directions
-    sizes = (config.stack.cell.output_size(config.stack.hidden_size), config.stack.hidden_size)
-    shapes: list[list[int | str | None]] = [[config.seeds * count, "batch", size] for size in sizes]
-    about = f"state of {config.seeds} members of {count} layers; looked at where last_time is not NaN"
-    before = [g.input(n, np.float32, shape, about) for n, shape in zip("hc", shapes, strict=True)] if stateful else []
+    made = mean_output(g, config, weights, given, seen, lambda w, rows: _head(g, config, w, rows, given, seen))
+    _read_out(g, config, made)
+    if stateful:
+        carry(g, seen)
+    return g
+
+
+def mean_output(
+    g: Graph,
+    config: ModelConfig,
+    weights: Weights,
+    given: Given,
+    seen: Seen,
+    head: Callable[[Weights, Value], Value],
+) -> Value:
+    """What `head` makes of each member's rows [B, T, D * P], averaged in float64; states are taken and given on where
+    the graph has a memory."""
+    count, sizes = config.stack.num_layers * config.stack.directions, _sizes(config)
+    about = f"state of {config.seeds} members of {count} layers, not looked at while last_time is NaN"
+    before: list[Value] = []
+    if given.memory is not None:
+        for name, size in zip("hc", sizes, strict=True):
+            before.append(g.state(name, np.float32, [config.seeds * count, "batch", size], 0.0, about))
     found, states = [], []
     for k in range(config.seeds):
         own = {name: weights[f"{k}.{name}"] for name in config.member_shapes()}
         start = [part.take(k * count, (k + 1) * count, 0) for part in before]
         rows, state = run_stack(g, config, own, given, seen, start)
-        found.append(_head(g, config, own, rows, given, seen).cast(np.float64))
+        found.append(head(own, rows).cast(np.float64))
         states.append(state)
-    _read_out(g, config, mean_of(found))
-    if stateful:
-        for name, part, shape in zip("hc", zip(*states, strict=True), shapes, strict=True):
-            g.output(g.concat(list(part), 0), f"next_{name}", shape)
-        for name, value in zip(("time", "seen", "value"), seen.memory, strict=True):
-            if value is not None:
-                width = [] if name == "time" else [len(config.input.numbers)]
-                g.output(value, f"next_last_{name}", ["batch", *width], f"becomes last_{name}")
-    return g
+    if before:
+        for name, part in zip("hc", zip(*states, strict=True), strict=True):
+            g.carry(name, g.concat(list(part), 0))
+    return mean_of(found)
+
+
+def _sizes(config: ModelConfig) -> tuple[int, int]:
+    return config.stack.cell.output_size(config.stack.hidden_size), config.stack.hidden_size
 
 
 def run_stack(
@@ -66,7 +83,7 @@ def run_stack(
     tables = [w[f"input.embed.{k}.weight"] for k in range(len(table.embedded))]
     x = embed(seen.values, given.codes, tables[:count])
     layers = config.stack.num_layers * config.stack.directions
-    sizes = (cell.output_size(config.stack.hidden_size), config.stack.hidden_size)
+    sizes = _sizes(config)
     start = [zeros(g, [layers, given.lengths.size(0), size]) for size in sizes]
     if table.static_size:
         numbers = zeros(g, [given.lengths.size(0), 0]) if seen.static is None else seen.static
@@ -145,7 +162,7 @@ def feeds(
     static_codes: NDArray[np.int64],
     local: NDArray[np.float64] | None = None,
 ) -> dict[str, NDArray[Any]]:
-    """What `graph` is run on, from what `SequenceInput.transform` takes; a tagger's state is left to `start`."""
+    """What `graph` is run on, from what `SequenceInput.transform` takes; states are left to `onnx_feeds.start`."""
     lengths = np.diff(offsets)
 
     def pad(values: NDArray[Any]) -> NDArray[Any]:
@@ -161,18 +178,6 @@ def feeds(
         "wall_time": pad(time if local is None else local),
     }
     g = Graph("names")
-    stateful = config.task == "tag" and not config.stack.bidirectional
+    stateful = config.task in ("tag", "detect") and not config.stack.bidirectional
     inputs(g, table, decay=config.stack.cell.decay, stateful=stateful)
     return {one.name: found[one.name] for one in g.inputs if one.name in found}
-
-
-def start(config: ModelConfig, batch: int) -> dict[str, NDArray[Any]]:
-    """The state inputs of a tagger's graph for sequences that have not begun."""
-    stack, numbers = config.stack, len(config.input.numbers)
-    count = config.seeds * stack.num_layers * stack.directions
-    found: dict[str, NDArray[Any]] = {"last_time": np.full(batch, np.nan)}
-    if numbers:
-        found |= {"last_seen": np.full((batch, numbers), np.nan), "last_value": np.zeros((batch, numbers))}
-    found["h"] = np.zeros((count, batch, stack.cell.output_size(stack.hidden_size)), np.float32)
-    found["c"] = np.zeros((count, batch, stack.hidden_size), np.float32)
-    return found
