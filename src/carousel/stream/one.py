@@ -69,7 +69,7 @@ class Stream:
         self._engine.reset(static)
 
     def state(self) -> bytes:
-        """All that the next rows depend on; the same bytes mean the same answers, on every machine."""
+        """All that the next rows depend on, the same on every machine."""
         return pack(self._model, self._engine.save())
 
     def restore(self, state: bytes) -> None:
