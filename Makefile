@@ -54,7 +54,8 @@ bench: setup
 	$(BIN)/carousel bench layer
 	$(BIN)/carousel bench ragged
 	$(BIN)/carousel bench variants
-	$(BIN)/python benchmarks/accuracy_m4.py
+	$(BIN)/carousel bench fit --out benchmarks/results/fit.md
+	$(BIN)/carousel bench accuracy --out benchmarks/results
 
 clean:
 	rm -rf build $(VENV) demo
