@@ -32,10 +32,11 @@ def folder(name: str) -> Path:
     return Path(root) / name
 
 
-def physionet(part: str) -> pl.DataFrame:
+def physionet(part: str, hourly: bool = False) -> pl.DataFrame:
     """Set "a" or "b" of PhysioNet/CinC 2012 as events (record_id, minute, parameter, value, death).
 
-    -1 is missing; of several readings of a parameter in one minute the last counts.
+    -1 is missing; of several readings of a parameter in one minute the last counts. `hourly`: the mean of
+    each parameter in each hour, at the hour's beginning, as is usual with this set.
     """
     import polars as pl
 
@@ -45,15 +46,14 @@ def physionet(part: str) -> pl.DataFrame:
         pl.col("RecordID").cast(pl.Int32).alias("record_id"), pl.col("In-hospital_death").alias("death")
     )
     missing = (pl.col("value") < 0) & pl.col("parameter").cast(pl.String).is_in([*PHYSIONET_STATIC, "Weight"])
-    return (
-        events.with_columns(
-            pl.col("parameter").cast(pl.String),
-            pl.when(missing).then(None).otherwise(pl.col("value")).alias("value"),
-        )
-        .unique(["record_id", "minute", "parameter"], keep="last", maintain_order=True)
-        .join(died, on="record_id")
-        .sort("record_id", "minute", maintain_order=True)
-    )
+    events = events.with_columns(
+        pl.col("parameter").cast(pl.String),
+        pl.when(missing).then(None).otherwise(pl.col("value")).alias("value"),
+    ).unique(["record_id", "minute", "parameter"], keep="last", maintain_order=True)
+    if hourly:
+        keys = ["record_id", pl.col("minute") // 60 * 60, "parameter"]
+        events = events.group_by(keys, maintain_order=True).agg(pl.col("value").mean())
+    return events.join(died, on="record_id").sort("record_id", "minute", maintain_order=True)
 
 
 def fraud(start: int, stop: int) -> pl.DataFrame:
