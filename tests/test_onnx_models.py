@@ -190,8 +190,8 @@ def test_tags_are_those_of_predict(kind: str, tmp_path: Path) -> None:
         close(live(found["quantiles"]), columns(expected, "q"))
 
 
-def pieces(path: Path, data: pl.DataFrame, sizes: tuple[int, ...]) -> Any:
-    """The tagger's graph on pieces of the rows, each with the state that the one before left."""
+def pieces(path: Path, data: pl.DataFrame, sizes: tuple[int, ...], output: str) -> Any:
+    """A graph on pieces of the rows, each with the state that the one before left."""
     made, fed, state = session(onnx_export.model_graph(path)), feeds(path, data), start(path, 4)
     names = [one.name for one in made.get_outputs()]
     begin, found = 0, []
@@ -200,7 +200,7 @@ def pieces(path: Path, data: pl.DataFrame, sizes: tuple[int, ...]) -> Any:
         here["lengths"] = np.clip(fed["lengths"] - begin, 0, size)
         out = dict(zip(names, made.run(None, here | state), strict=True))
         state = {name: out[f"next_{name}"] for name in state}
-        found.append(out["probabilities"])
+        found.append(out[output])
         begin += size
     return np.concatenate(found, 1)
 
@@ -208,7 +208,7 @@ def pieces(path: Path, data: pl.DataFrame, sizes: tuple[int, ...]) -> Any:
 @pytest.mark.parametrize("sizes", [(1,) * 40, (3, 30, 7)])
 def test_a_sequence_may_come_in_pieces(sizes: tuple[int, ...], tmp_path: Path) -> None:
     path, data, expected = tagged(tagger(), tmp_path)
-    close(live(pieces(path, data, sizes)), columns(expected, "p_"))
+    close(live(pieces(path, data, sizes, "probabilities")), columns(expected, "p_"))
 
 
 def test_taggers_of_both_directions_take_whole_sequences(tmp_path: Path) -> None:
@@ -216,6 +216,14 @@ def test_taggers_of_both_directions_take_whole_sequences(tmp_path: Path) -> None
     close(live(run(onnx_export.model_graph(path), feeds(path, data))["probabilities"]), columns(expected, "p_"))
     with pytest.raises(NotSupported, match="its graph has no state; whole sequences go in"):
         start(path, 4)
+
+
+@pytest.mark.parametrize("sizes", [(1,) * 40, (3, 30, 7)])
+@pytest.mark.parametrize("reference", ["training", "history"])
+def test_a_detector_too_takes_pieces(reference: str, sizes: tuple[int, ...], tmp_path: Path) -> None:
+    path, data = write(detector(reference), tmp_path), sequences()
+    expected = Detector.load(path).predict(data)
+    close(live(pieces(path, data, sizes, "score")), expected["score"].to_numpy())
 
 
 def autoencoder() -> ModelConfig:
@@ -229,7 +237,8 @@ def test_scores_are_those_of_predict(kind: str, tmp_path: Path) -> None:
     config = autoencoder() if kind == "autoencoder" else detector(kind, seeds=2)
     config = dataclasses.replace(config, head=dataclasses.replace(config.head, keep=(0.9, 0.4, 1.0)))
     path, data = write(config, tmp_path), sequences()
-    found = run(onnx_export.model_graph(path), feeds(path, data))
+    fed = feeds(path, data) | ({} if kind == "autoencoder" else start(path, 4))
+    found = run(onnx_export.model_graph(path), fed)
     model = Detector.load(path)
     expected = model.predict(data)
     close(live(found["score"]), expected["score"].to_numpy())
@@ -292,7 +301,7 @@ placed, latest, read_out = onnx_windows._place, onnx_channels._latest, onnx_fore
         (onnx_channels, "_latest", one_more, "tag"),
         (onnx_channels, "BOUND", 1.0, "tag"),
         (onnx_detect, "SMALLEST", 0.5, "detect"),
-        (onnx_detect, "_rested", lambda g, score, rest: score, "detect"),
+        (onnx_detect, "_rested", lambda score, rest, past: score, "detect"),
     ],
 )
 def test_mutants_are_caught(module: Any, name: str, mutant: Any, check: str, monkeypatch: Any, tmp_path: Path) -> None:

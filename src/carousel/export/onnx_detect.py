@@ -1,11 +1,12 @@
 """Detectors as one ONNX graph: raw rows of ragged sequences in, the score of every row and its columns' parts out.
 
-Whole sequences go in: what a score needs of the rows before (rings of errors, ranges so far) is no state of the graph.
+Forecasting detectors take and give what `heads.detect.DetectState` holds, so that a sequence can come in pieces; an
+autoencoder sees whole sequences.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,10 +16,10 @@ from carousel.cell import CellSpec
 from carousel.config import ModelConfig
 from carousel.export.layers import Layers
 from carousel.export.onnx_cells import Run, stack
-from carousel.export.onnx_channels import Given, Seen, channels, inputs
+from carousel.export.onnx_channels import Given, Seen, carry, channels, inputs
 from carousel.export.onnx_graph import Graph, Value
 from carousel.export.onnx_rows import at, linear, mean_of, missing, zeros
-from carousel.export.onnx_sequence import output, run_stack
+from carousel.export.onnx_sequence import mean_output, output, run_stack
 from carousel.heads.detect import SMALLEST, DetectHead, View
 
 __all__ = ["graph"]
@@ -36,19 +37,22 @@ class _Rows(NamedTuple):
 
 
 def graph(config: ModelConfig, weights: Weights, scan: bool = False) -> Graph:
-    g = Graph("detect", scan=scan)
-    given = inputs(g, config.input, decay=config.stack.cell.decay, stateful=False)
+    g, head = Graph("detect", scan=scan), config.head
+    stateful = head.method == "forecast"
+    given = inputs(g, config.input, decay=config.stack.cell.decay, stateful=stateful)
     seen = channels(g, config.input, given)
     rows = _scored(g, config, given, seen)
-    members = [{name: weights[f"{k}.{name}"] for name in config.member_shapes()} for k in range(config.seeds)]
-    errors = (_forecast_errors if config.head.method == "forecast" else _window_errors)(
-        g, config, members, given, seen, rows
-    )
-    score, parts = _score(g, config.head, errors, rows, seen)
+    if stateful:
+        errors = _forecast_errors(g, config, weights, given, seen, rows)
+        carry(g, seen)
+    else:
+        members = [{name: weights[f"{k}.{name}"] for name in config.member_shapes()} for k in range(config.seeds)]
+        errors = _window_errors(g, config, members, given, seen, rows)
+    score, parts = _score(g, head, errors, rows, seen, given.lengths if stateful else None)
     shape = ["batch", "time"]
     g.output(score, "score", shape, "1 is the limit; NaN where nothing is observed")
-    g.output(_or(score, 0.0) >= config.head.threshold, "anomaly", shape, f"from {config.head.threshold:g} on")
-    g.output(parts, "parts", [*shape, len(config.head.columns)], f"columns {list(config.head.columns)}")
+    g.output(_or(score, 0.0) >= head.threshold, "anomaly", shape, f"from {head.threshold:g} on")
+    g.output(parts, "parts", [*shape, len(head.columns)], f"columns {list(head.columns)}")
     return g
 
 
@@ -57,28 +61,32 @@ def _or(value: Value, otherwise: float) -> Value:
 
 
 def _scored(g: Graph, config: ModelConfig, given: Given, seen: Seen) -> _Rows:
+    """Rows behind the end of a sequence count as missing."""
     numbers, names = seen.numbers, [c.name for c in config.input.numbers]
     assert numbers is not None  # what is scored are number columns
     assert given.numbers is not None
     which = g.constant(np.array([names.index(name) for name in config.head.columns], np.int64))
-    parts = (numbers.scaled, numbers.gone, numbers.last, given.numbers)
+    gone = numbers.gone | ~seen.live.unsqueeze(2)
+    parts = (numbers.scaled, gone, numbers.last, given.numbers)
     return _Rows(*(g.op("Gather", part, which, axis=2) for part in parts))
 
 
-def _forecast_errors(
-    g: Graph, config: ModelConfig, members: Sequence[Weights], given: Given, seen: Seen, rows: _Rows
-) -> Value:
-    """`heads.detect.forecast_errors`."""
-    size = len(config.head.columns)
-    made = [output(config, w, run_stack(g, config, w, given, seen, [])[0]).cast(np.float64) for w in members]
-    change, raw = mean_of(made).split([size, size], 2)
+def _forecast_errors(g: Graph, config: ModelConfig, weights: Weights, given: Given, seen: Seen, rows: _Rows) -> Value:
+    """`heads.detect.forecast_errors`; the forecast of the row that comes next is carried on."""
+    size, head = len(config.head.columns), config.head
+    made = mean_output(g, config, weights, given, seen, lambda w, out: output(config, w, out))
+    change, raw = made.split([size, size], 2)
     zero = g.constant(np.array(0.0))
     scale = g.op("Log", g.op("Exp", -g.op("Abs", raw)) + 1.0) + g.op("Max", raw, zero) + SMALLEST  # softplus
-    scale = g.op("Max", scale, g.constant(np.asarray(config.head.floor)))
-    mean = rows.last * g.constant(config.head.kept) + change
-    error = (rows.scaled.take(1, None, 1) - mean.take(0, -1, 1)) / scale.take(0, -1, 1)
-    first = rows.scaled.take(0, 1, 1) * np.nan
-    return g.where(rows.gone, np.nan, g.concat([first, error], 1))
+    scale = g.op("Max", scale, g.constant(np.asarray(head.floor)))
+    mean = rows.last * g.constant(head.kept) + change
+    expected = []
+    for name, value, begin in (("forecast_mean", mean, np.nan), ("forecast_scale", scale, 1.0)):
+        before = g.state(name, np.float64, ["batch", size], begin, "forecast of the first row, scaled")
+        every = g.concat([before.unsqueeze(1), value], 1)
+        g.carry(name, at(every, given.lengths.unsqueeze(1)).squeeze(1))
+        expected.append(every.take(0, -1, 1))
+    return g.where(rows.gone, np.nan, (rows.scaled - expected[0]) / expected[1])
 
 
 def _window_errors(
@@ -144,17 +152,24 @@ def _reconstruct(g: Graph, config: ModelConfig, w: Weights, given: Given, seen: 
     return linear(at(decoded, backwards), w["head.out.weight"], w["head.out.bias"])
 
 
-def _score(g: Graph, head: DetectHead, errors: Value, rows: _Rows, seen: Seen) -> tuple[Value, Value]:
-    """`heads.detect.score_rows`: score [B, T] and parts [B, T, C]."""
-    values = g.where(rows.gone, np.nan, rows.values)
+def _score(
+    g: Graph, head: DetectHead, errors: Value, rows: _Rows, seen: Seen, lengths: Value | None
+) -> tuple[Value, Value]:
+    """`heads.detect.score_rows`: score [B, T] and parts [B, T, C]; with `lengths` its state is taken and carried on."""
+    looked = {"error": errors, "value": g.where(rows.gone, np.nan, rows.values)}
+    before = {}
+    for kind in looked:
+        longest = max((view.rows for view in head.views if view.of == kind), default=1)
+        before[kind] = _ring(g, kind, looked[kind], len(head.columns), longest - 1, lengths)
     scores, parts = [], []
-    for view in head.views:
-        means, known = _window_means(g, errors if view.of == "error" else values, view.rows)
+    for k, view in enumerate(head.views):
+        means, known = _window_means(g, before[view.of], looked[view.of], view.rows)
+        past = _Past(g, k, seen.live, lengths is not None)
         if head.reference == "history" and view.of == "value":
-            score, part = _beyond_range(g, view, means, known)
+            score, part = _beyond_range(view, means, known, past)
         else:
             distance, part = _distance(g, view, means, known)
-            score = distance / (view.limit if head.reference == "training" else _largest(g, distance, view.largest))
+            score = distance / (view.limit if head.reference == "training" else _largest(distance, view.largest, past))
         scores.append(score)
         parts.append(part)
     best, chosen = rows.scaled.take(0, 1, 2).squeeze(2) * 0.0, rows.scaled * 0.0
@@ -162,23 +177,33 @@ def _score(g: Graph, head: DetectHead, errors: Value, rows: _Rows, seen: Seen) -
         better = _or(score, 0.0) > best
         best, chosen = g.where(better, score, best), g.where(better.unsqueeze(2), part, chosen)
     if head.reference == "history" and head.rest:
-        best = _rested(g, best, head.rest)
+        best = _rested(best, head.rest, _Past(g, None, seen.live, lengths is not None))
     nothing = (~rows.gone).cast(np.float64).reduce("Max", 2) <= 0.0
     return g.where(nothing, np.nan, best), chosen
 
 
-def _window_means(g: Graph, values: Value, rows: int) -> tuple[Value, Value]:
+def _ring(g: Graph, kind: str, values: Value, size: int, rows: int, lengths: Value | None) -> Value | None:
+    """The last `rows` rows before these [B, rows, C]; those before the first row of all are missing."""
+    if not rows:
+        return None
+    if lengths is None:
+        return zeros(g, [values.size(0), rows, size], np.float64, np.nan)
+    about = f"{kind}s of the last rows, the oldest first"
+    ring = g.state(f"ring_{kind}", np.float64, ["batch", rows, size], np.nan, about)
+    index = lengths.unsqueeze(1) + g.constant(np.arange(rows)[None])
+    g.carry(f"ring_{kind}", at(g.concat([ring, values], 1), index))
+    return ring
+
+
+def _window_means(g: Graph, before: Value | None, values: Value, rows: int) -> tuple[Value, Value]:
     """Means [B, T, C] of what is observed in the last `rows` rows, and how many [B, T, C]; added oldest first."""
-    gone = missing(values)
-    parts = [g.where(gone, 0.0, values), (~gone).cast(np.float64)]
-    if rows > 1:
-        ahead = zeros(g, [values.size(0), rows - 1, values.size(2)], np.float64)
-        padded = [g.concat([ahead, part], 1) for part in parts]
-        parts = [whole.take(0, 1 - rows, 1) for whole in padded]
-        for back in range(rows - 2, -1, -1):
-            stop = -back or None
-            parts = [sum_ + whole.take(rows - 1 - back, stop, 1) for sum_, whole in zip(parts, padded, strict=True)]
-    total, known = parts
+    every = values if before is None or rows == 1 else g.concat([before.take(1 - rows, None, 1), values], 1)
+    gone = missing(every)
+    whole = [g.where(gone, 0.0, every), (~gone).cast(np.float64)]
+    total, known = (part.take(0, 1 - rows or None, 1) for part in whole)
+    for back in range(rows - 2, -1, -1):
+        more = [part.take(rows - 1 - back, -back or None, 1) for part in whole]
+        total, known = total + more[0], known + more[1]
     return g.where(known > 0.0, total / g.op("Max", known, g.constant(np.array(1.0))), np.nan), known
 
 
@@ -224,31 +249,66 @@ def _eliminate(g: Graph, correlation: NDArray[np.float64], seen: Value, d: Value
     return system.take(size, None, 3).squeeze(3)
 
 
-def _largest(g: Graph, distance: Value, first: float) -> Value:
+class _Past:
+    """What is known of the rows so far, stepped over those that are there."""
+
+    def __init__(self, g: Graph, view: int | None, live: Value, carried: bool) -> None:
+        self.g, self.live, self.carried = g, live.transpose(1, 0), carried
+        self.suffix = "" if view is None else f"_{view}"
+
+    def over(
+        self,
+        values: Value,
+        begin: dict[str, tuple[float, ...] | float],
+        step: Callable[[Graph, dict[str, Value]], tuple[list[Value], list[Value]]],
+    ) -> list[Value]:
+        """values [B, T] or [B, T, C]; `begin` the states of each sequence, a number or [C]. -> outputs, like values."""
+        g, wide = self.g, next(iter(begin.values()))
+        order = (1, 0, 2) if isinstance(wide, tuple) else (1, 0)
+        first = _or(values.take(0, 1, 1).squeeze(1), 0.0) * 0.0
+        states = {}
+        for name, start in begin.items():
+            fresh = first + g.constant(np.asarray(start))
+            if self.carried:  # NaN: not begun
+                width = [len(wide)] if isinstance(wide, tuple) else []
+                kept = g.state(f"{name}{self.suffix}", np.float64, ["batch", *width], np.nan, f"{name} so far")
+                fresh = g.where(g.op("IsNaN", kept, dtype=bool), fresh, kept)
+            states[name] = fresh
+
+        def live_step(body: Graph, given: dict[str, Value]) -> tuple[list[Value], list[Value]]:
+            following, outputs = step(body, given)
+            return [
+                body.where(given["live"], new, given[name]) for name, new in zip(states, following, strict=True)
+            ], outputs
+
+        live = self.live.unsqueeze(2) if isinstance(wide, tuple) else self.live
+        last, found = g.scan(states, {"now": values.transpose(*order), "live": live}, live_step)
+        if self.carried:
+            for name, value in zip(states, last, strict=True):
+                g.carry(f"{name}{self.suffix}", value)
+        return [one.transpose(*order) for one in found]
+
+
+def _largest(distance: Value, first: float, past: _Past) -> Value:
     """The largest distance [B, T] in the rows before, at least `first`."""
-    start = distance.take(0, 1, 1).squeeze(1) * 0.0
-    start = g.where(g.op("IsNaN", start, dtype=bool), first, first + start)
 
     def step(body: Graph, given: dict[str, Value]) -> tuple[list[Value], list[Value]]:
-        now, so_far = given["now"], given["largest"]
-        return [body.op("Max", so_far, _or(now, -np.inf))], [so_far]
+        so_far = given["largest"]
+        return [body.op("Max", so_far, _or(given["now"], -np.inf))], [so_far]
 
-    _, (found,) = g.scan({"largest": start}, {"now": distance.transpose(1, 0)}, step)
-    return found.transpose(1, 0)
+    return past.over(distance, {"largest": first}, step)[0]
 
 
-def _beyond_range(g: Graph, view: View, means: Value, known: Value) -> tuple[Value, Value]:
+def _beyond_range(view: View, means: Value, known: Value, past: _Past) -> tuple[Value, Value]:
     """How far means of full windows lie from the middle of the range so far, in units of half of it."""
+    g = past.g
     full = g.where(known >= float(view.rows), means, np.nan)
-    nothing = known.take(0, 1, 1).squeeze(1) * 0.0
-    start = {"low": nothing + g.constant(np.asarray(view.low)), "high": nothing + g.constant(np.asarray(view.high))}
 
     def step(body: Graph, given: dict[str, Value]) -> tuple[list[Value], list[Value]]:
         low, high, now = given["low"], given["high"], given["now"]
         return [body.op("Min", low, _or(now, np.inf)), body.op("Max", high, _or(now, -np.inf))], [low, high]
 
-    _, (low, high) = (part for part in g.scan(start, {"now": full.transpose(1, 0, 2)}, step))
-    low, high = low.transpose(1, 0, 2), high.transpose(1, 0, 2)
+    low, high = past.over(full, {"low": view.low, "high": view.high}, step)
     half, gone = (high - low) / 2.0, g.op("IsNaN", full, dtype=bool)
     some = half > 0.0
     away = g.op("Abs", full - (low + half)) / g.where(some, half, np.inf)
@@ -259,9 +319,8 @@ def _beyond_range(g: Graph, view: View, means: Value, known: Value) -> tuple[Val
     return score, g.op("Max", _or(away, 0.0) - 1.0, g.constant(np.array(0.0)))
 
 
-def _rested(g: Graph, score: Value, rest: int) -> Value:
+def _rested(score: Value, rest: int, past: _Past) -> Value:
     """After a score above 1 only higher ones stand for `rest` rows; the others count as 1 at most."""
-    nothing = score.take(0, 1, 1).squeeze(1) * 0.0
 
     def step(body: Graph, given: dict[str, Value]) -> tuple[list[Value], list[Value]]:
         now, held, left = given["now"], given["held"], given["left"]
@@ -271,5 +330,4 @@ def _rested(g: Graph, score: Value, rest: int) -> Value:
         next_left = body.where(higher, float(rest), body.op("Max", fewer, body.constant(np.array(0.0))))
         return [next_held, next_left], [body.where(higher, now, body.op("Min", now, body.constant(np.array(1.0))))]
 
-    _, (found,) = g.scan({"held": nothing + 1.0, "left": nothing}, {"now": score.transpose(1, 0)}, step)
-    return found.transpose(1, 0)
+    return past.over(score, {"held": 1.0, "left": 0.0}, step)[0]
