@@ -36,6 +36,9 @@ SETS = {
     "etth1": "carousel.bench.accuracy_forecast:etth1",
     "pm25": "carousel.bench.accuracy_forecast:pm25",
     "co2": "carousel.bench.accuracy_forecast:co2_weekly",
+    "nab": "carousel.bench.accuracy_detect:nab",
+    "skab": "carousel.bench.accuracy_detect:skab",
+    "skab_autoencoder": "carousel.bench.accuracy_detect:skab_autoencoder",
     "mnist": "carousel.bench.accuracy_arrays:mnist",
     "mnist_permuted": "carousel.bench.accuracy_arrays:mnist_permuted",
 }
