@@ -45,7 +45,7 @@ static void fill(int i)
 }
 int main(void)
 {
-    int i;
+    int i = 0;
     fixed.number[0] = 2;
     fixed.category[0] = 5;
     CHECK(uneven_reset(&state, &fixed) == UNEVEN_CATEGORY);
@@ -63,8 +63,9 @@ int main(void)
         CHECK(uneven_push(&state, &row) == UNEVEN_OK);
         CHECK(uneven_push(&lone, &row) == UNEVEN_OK);
         memcpy(&copy, &state, sizeof state);
-        CHECK(uneven_push(&state, &row) == UNEVEN_TIME);
-        row.time += 1;
+        row.time -= 1;
+        CHECK(i == 0 || uneven_push(&state, &row) == UNEVEN_TIME);
+        row.time += 2;
         row.target[0] = BAD;
         CHECK(uneven_push(&state, &row) == WRONG);
         fill(i + 1);
@@ -103,7 +104,7 @@ int main(void)
 def test_refused_rows_leave_the_state_alone_and_states_are_apart(files: Any, tmp_path: Path) -> None:
     arm.write(files("uneven", FORECASTERS["uneven"]), tmp_path)
     meaning = (
-        {"REAL": "double", "GONE": "(0.0 / zero)", "BAD": "(1.0 / zero)", "WRONG": "UNEVEN_INFINITE", "GOOD": "50"}
+        {"REAL": "double", "GONE": "(0.0 / zero)", "BAD": "(i % 2 ? -1.0 / zero : 1e141)", "WRONG": "UNEVEN_INFINITE", "GOOD": "50"}
         if files is float_files
         else {"REAL": "int32_t", "GONE": "UNEVEN_NONE", "BAD": "1073741825", "WRONG": "UNEVEN_RANGE", "GOOD": "500000"}
     )

@@ -1,5 +1,6 @@
 
 #define BOUND 100.0f     /* of scaled inputs */
+#define LARGEST 1e140    /* of what goes in */
 #define NEVER (-1.0f)    /* the age before a first observation */
 
 /* The latest rows up to the origin, and what scales them. */
@@ -40,14 +41,15 @@ static int is_nan(double x)
     return x != x;
 }
 
-static int is_infinite(double x)
-{
-    return !is_nan(x) && is_nan(x - x);
-}
-
 static double absolute(double x)
 {
     return x < 0.0 ? -x : x;
+}
+
+/* Infinite, or so large that its square would be. */
+static int too_large(double x)
+{
+    return absolute(x) > LARGEST;
 }
 
 static double larger(double a, double b)
@@ -109,7 +111,7 @@ int ${name}_reset(${name}_state *s)
 //@ end
 //@ if fixed_numbers
     for (k = 0; k < ${fixed_numbers}; k++)
-        if (is_infinite(fixed->number[k])) return ${NAME}_INFINITE;
+        if (too_large(fixed->number[k])) return ${NAME}_INFINITE;
 //@ end
 //@ if fixed_categories
     if (!codes_fit(fixed->category, FIXED_CODES, ${fixed_categories})) return ${NAME}_CATEGORY;
@@ -162,10 +164,10 @@ int ${name}_push(${name}_state *s, const ${name}_row *row)
     double gap;
 //@ end
     for (k = 0; k < TARGETS; k++)
-        if (is_infinite(row->target[k])) return ${NAME}_INFINITE;
+        if (too_large(row->target[k])) return ${NAME}_INFINITE;
 //@ if row_numbers
     for (k = 0; k < ${row_numbers}; k++)
-        if (is_infinite(row->number[k])) return ${NAME}_INFINITE;
+        if (too_large(row->number[k])) return ${NAME}_INFINITE;
 //@ end
 //@ if row_categories
     if (!codes_fit(row->category, ROW_CODES, ${row_categories})) return ${NAME}_CATEGORY;
@@ -511,7 +513,7 @@ int ${name}_forecast(const ${name}_state *s, double forecast[HORIZON][TARGETS][Q
     for (h = 0; h < HORIZON; h++) {
 //@ if known_numbers
         for (k = 0; k < ${known_numbers}; k++)
-            if (is_nan(ahead[h].number[k] - ahead[h].number[k])) return ${NAME}_INFINITE;
+            if (!(absolute(ahead[h].number[k]) <= LARGEST)) return ${NAME}_INFINITE;
 //@ end
 //@ if known_categories
         if (!codes_fit(ahead[h].category, KNOWN_CODES, ${known_categories})) return ${NAME}_CATEGORY;

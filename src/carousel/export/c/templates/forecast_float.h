@@ -31,7 +31,7 @@ enum {
 /* What the functions return; after anything but OK the state is as it was before. */
 enum {
     ${NAME}_OK = 0,
-    ${NAME}_INFINITE = -1, /* a value is infinite, or missing where it must not be */
+    ${NAME}_INFINITE = -1, /* a value is infinite or beyond 1e140, or missing where it must not be */
     ${NAME}_TIME = -2,     /* the time is not later than that of the row before */
     ${NAME}_CATEGORY = -3, /* a code is out of range */
     ${NAME}_EMPTY = -4     /* no target was observed yet */

@@ -175,7 +175,7 @@ int ${name}_push(${name}_state *s, const ${name}_row *row)
     if (!codes_fit(row->category, ROW_CODES, ${row_categories})) return ${NAME}_CATEGORY;
 //@ end
 //@ if time
-    if (s->rows && row->time <= s->time) return ${NAME}_TIME;
+    if (s->rows && row->time < s->time) return ${NAME}_TIME;
 //@ end
 //@ if uneven
     gap = s->rows ? steps_of(row->time - s->time) : 65536;

@@ -36,7 +36,7 @@ ${scales}
 enum {
     ${NAME}_OK = 0,
     ${NAME}_RANGE = -1,    /* a value is too large, or missing where it must not be */
-    ${NAME}_TIME = -2,     /* the time is not later than that of the row before */
+    ${NAME}_TIME = -2,     /* the time is before that of the previous row */
     ${NAME}_CATEGORY = -3, /* a code is out of range */
     ${NAME}_EMPTY = -4     /* no target was observed yet */
 };

@@ -1,5 +1,6 @@
 
-#define BOUND 10.0 /* of scaled numbers */
+#define BOUND 10.0    /* of scaled numbers */
+#define LARGEST 1e140 /* of what goes in */
 
 /* A number column: x, or x / (|x| + squash), less its mean, over its scale. */
 typedef struct {
@@ -47,7 +48,7 @@ static int refused(const double *x, const column *by, int n)
 {
     int k;
     for (k = 0; k < n; k++)
-        if (is_nan(x[k]) ? !by[k].gaps : is_nan(x[k] - x[k])) return 1;
+        if (is_nan(x[k]) ? !by[k].gaps : x[k] > LARGEST || x[k] < -LARGEST) return 1;
     return 0;
 }
 //@ end

@@ -31,7 +31,7 @@ enum { ${NAME}_ANSWER = ${answers} };
 /* What the functions return; after anything but OK the state is as it was before. */
 enum {
     ${NAME}_OK = 0,
-    ${NAME}_VALUE = -1,   /* a value is infinite, or missing (NaN) where training saw no gaps */
+    ${NAME}_VALUE = -1,   /* a value is infinite or beyond 1e140, or missing (NaN) where training saw no gaps */
     ${NAME}_TIME = -2,    /* the time is before that of the previous row */
     ${NAME}_CATEGORY = -3 /* a code is out of range */
 };
