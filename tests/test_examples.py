@@ -12,6 +12,7 @@ REAL = {
     "activity": "ueaucr_small",
     "stocks": "stocks_index",
     "load_forecast": "etth",
+    "machine_anomalies": "skab",
 }  # examples that read a set of CAROUSEL_DATA where it is there
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 
@@ -40,6 +41,10 @@ def test_an_example_runs_and_has_at_most_40_lines(
     if path.stem in ("patient_vitals", "card_fraud", "activity"):
         assert made["found"].of("LSTM")["auroc"] > 0.75
         assert made["found"].trust.audit.clean
+    if path.stem == "machine_anomalies":
+        ours = made["measured"].of("LSTM")
+        assert ours.event_recall == 1
+        assert ours.composite_f1 > made["measured"].of("isolation forest").composite_f1
     if path.stem == "load_forecast":
         assert made["found"].of("LSTM").mase < made["found"].of("last value").mase
         assert made["tomorrow"].height == 24
@@ -54,6 +59,9 @@ def test_an_example_runs_on_its_real_set(name: str, capsys: pytest.CaptureFixtur
     if name in ("patient_vitals", "card_fraud", "activity"):
         assert made["found"].of("LSTM")["auroc"] > 0.65
         assert made["found"].trust.audit.clean
+        return
+    if name == "machine_anomalies":
+        assert made["measured"].of("LSTM").composite_f1 > 0.7
         return
     target = "vol" if name == "stocks" else "load"
     assert made["found"].of("LSTM", target).mase < made["found"].of("last value", target).mase

@@ -1,4 +1,4 @@
-"""Anomaly detection on NAB and SKAB by their own protocols, beside simple rules, classical methods and published figures.
+"""Anomaly detection on NAB and SKAB by their own protocols, beside rules, classical methods and published figures.
 
 NAB (Lavin & Ahmad 2015): one detector for each of the 58 series, fitted on its first 15 % (at most 750 rows), the
 benchmark's probation, then scoring every row causally against the history so far. The threshold is the one best for
