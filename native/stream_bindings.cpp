@@ -293,6 +293,7 @@ class Streams {
         for (int64_t r = 0; r < n; ++r) {
             const int64_t k = which.data()[r];
             require(k);
+            if (r + 16 < n) slab_.fetch(which.data()[r + 16]);
             const double when =
                 time ? time->data()[r]
                      : static_cast<double>(program_.rows(slab_.at(k)) + ahead_[static_cast<size_t>(k)]++);

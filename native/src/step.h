@@ -50,7 +50,7 @@ struct StepState {
     float *h, *c;
 };
 
-constexpr int64_t step_rows = 64;  // of one chunk of `steps`
+constexpr int64_t step_rows = 48;  // of one chunk of `steps`
 
 struct StepKernels {
     int64_t lanes;

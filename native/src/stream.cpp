@@ -302,6 +302,10 @@ void Program::push_many(int64_t n, void* const* streams, const Row* rows, double
     float* states[step_rows];
     for (int64_t start = 0; start < n; start += step_rows) {
         const int64_t count = std::min(step_rows, n - start);
+        // Streams lie anywhere in memory: those of the next chunk are fetched while this one is worked on.
+        for (int64_t k = start + count; k < std::min(n, start + count + step_rows); ++k)
+            for (size_t line = 0; line < bytes_; line += 64)
+                __builtin_prefetch(static_cast<const uint8_t*>(streams[k]) + line, 1, 2);
         for (int64_t k = 0; k < count; ++k) {
             float* to = x_.data() + k * wide;
             x[k] = to;
@@ -373,6 +377,7 @@ void Slab::grow(int64_t count) {
 Verdict Slab::check(int64_t n, const int64_t* which, const Row* rows, int64_t& refused) {
     ++mark_;
     for (refused = 0; refused < n; ++refused) {
+        if (refused + 16 < n) __builtin_prefetch(at(which[refused + 16]));
         const auto k = static_cast<size_t>(which[refused]);
         const Verdict v = program_.check(at(which[refused]), rows[refused]);
         if (v.why != Refusal::none) return v;

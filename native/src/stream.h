@@ -133,6 +133,9 @@ class Slab {
         return chunk + static_cast<size_t>(k % chunk_streams) * program_.bytes();
     }
     void grow(int64_t count);  // the new ones are not begun
+    void fetch(int64_t k) const {
+        if (k >= 0 && k < count_) __builtin_prefetch(at(k));
+    }
 
     // The first row that would be refused, if rows were pushed one after the other; a stream may come more than once.
     Verdict check(int64_t n, const int64_t* which, const Row* rows, int64_t& refused);
