@@ -237,7 +237,21 @@ def test_states_of_zeros_in_the_graph_are_what_a_layer_begins_with() -> None:
     assert LSTM.from_onnx(edited(fixed("initial_c", 0 * STATE))).hidden_size == 5
 
 
-def test_other_wrong_use() -> None:
+STRANGE = [helper.make_node("Shuffle", ["Y"], ["X1"], domain="acme")]
+
+
+def test_other_wrong_use(tmp_path) -> None:
+    with pytest.raises(CarouselError, match="the value 'X1' of the graph cannot be worked out"):
+        LSTM.from_onnx(two_nodes(STRANGE))
+    with pytest.raises(CarouselError, match=r"no\.onnx: it cannot be read \(No such file or directory\)"):
+        LSTM.from_onnx(tmp_path / "no.onnx")
+    (tmp_path / "m.onnx").write_bytes(b"\xff" * 40)
+    with pytest.raises(CarouselError, match=r"m\.onnx: this is no readable ONNX model"):
+        LSTM.from_onnx(tmp_path / "m.onnx")
+    with pytest.raises(CarouselError, match="this is no readable ONNX model"):
+        LSTM.from_onnx(b"")
+    with pytest.raises(CarouselError, match=r"from_onnx takes a path, bytes or an onnx\.ModelProto, got int"):
+        LSTM.from_onnx(3)
     with pytest.raises(CarouselError, match="there is no LSTM node 'c'; there are a, b"):
         LSTM.from_onnx(two_nodes(SQUEEZE), node="c")
     with pytest.raises(NotSupported, match="this backend runs graphs of one LSTM node, got LSTM, Squeeze, LSTM"):

@@ -51,8 +51,9 @@ def layers_model(layers: Layers, *, ragged: bool = False, scan: bool = False) ->
     return g.model({"carousel": json.dumps(about)})
 
 
-def model_graph(model: Path, scan: bool = False) -> bytes:
+def model_graph(model: str | Path, scan: bool = False) -> bytes:
     """The model file `model` as one ONNX graph, from raw rows to what the head gives."""
+    model = Path(model)
     weights, document = modelfile.read(model)
     config = ModelConfig.from_json(document["model"])
     g = graph_of(config, weights, str(model), scan)
@@ -69,7 +70,7 @@ def graph_of(config: ModelConfig, weights: Mapping[str, Any], name: str = "model
     return found
 
 
-def write(model: Path, out: Path, scan: bool = False) -> dict[str, Any]:
+def write(model: str | Path, out: str | Path, scan: bool = False) -> dict[str, Any]:
     """`model_graph` as a file."""
     data = model_graph(model, scan)
     atomic.write_bytes(out, data)

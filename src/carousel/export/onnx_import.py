@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from carousel.cell import CellSpec
-from carousel.errors import CarouselError, NotSupported
+from carousel.errors import CarouselError, MissingExtra, NotSupported
 from carousel.export import require
 from carousel.export.layers import Array, Layers, reorder
 from carousel.export.onnx_cells import OPERATOR_GATES
@@ -118,11 +118,8 @@ def read(model: Any, node: str | None = None) -> Layers:
     goes backwards only.
     """
     onnx = require("onnx", "Reading ONNX")
-    if isinstance(model, bytes):
-        model = onnx.load_model_from_string(model)
-    elif isinstance(model, str | os.PathLike):
-        model = onnx.load(os.fspath(model))
-    graph = _Graph(onnx, model)
+    graph = _Graph(onnx, _load(onnx, model))
+    model = graph.model
     nodes = [one for one in model.graph.node if one.op_type == "LSTM" and one.domain in ("", "ai.onnx")]
     if node is not None:
         chosen = [one for one in nodes if node == one.name or node in one.output]
@@ -137,6 +134,23 @@ def read(model: Any, node: str | None = None) -> Layers:
         if k:
             graph.require_handed_on(nodes[k - 1], one, found[k - 1])
     return _stack(found, [_name(one) for one in nodes])
+
+
+def _load(onnx: Any, model: Any) -> Any:
+    if isinstance(model, onnx.ModelProto):
+        return model
+    if not isinstance(model, bytes | str | os.PathLike):
+        raise CarouselError(f"from_onnx takes a path, bytes or an onnx.ModelProto, got {type(model).__name__}.")
+    name = "the ONNX model" if isinstance(model, bytes) else os.fspath(model)
+    try:
+        made = onnx.load_model_from_string(model) if isinstance(model, bytes) else onnx.load(name)
+    except OSError as error:
+        raise CarouselError(f"{name}: it cannot be read ({error.strerror or error}); check the path.") from None
+    except Exception as error:  # of protobuf, whose parser has exceptions of its own
+        raise CarouselError(f"{name}: this is no readable ONNX model ({error}); export it again.") from None
+    if not made.graph.node:
+        raise CarouselError(f"{name}: this is no readable ONNX model (its graph is empty); export it again.")
+    return made
 
 
 def _name(node: Any) -> str:
@@ -275,5 +289,11 @@ class _Graph:
         constants = [one for key, one in self.initializers.items() if key in used]
         part = helper.make_graph(nodes, "part", inputs, [output], constants)
         model = helper.make_model(part, opset_imports=self.model.opset_import)
-        evaluator = require("onnx.reference", "Reading ONNX").ReferenceEvaluator(model)
-        return np.asarray(evaluator.run([name], dict(given))[0])
+        try:
+            evaluator = require("onnx.reference", "Reading ONNX").ReferenceEvaluator(model)
+            return np.asarray(evaluator.run([name], dict(given))[0])
+        except MissingExtra:
+            raise
+        except Exception as error:  # operators raise what they like
+            reason = " ".join(str(error).split())
+            raise NotSupported(f"the value {name!r} of the graph cannot be worked out ({reason}).") from error
