@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Part = Literal["test", "valid"]
 
-COVER = "in 90 %"
+COVER, OFF = "in 90 %", "off 90 %"  # the share inside the interval, and how far that is from what it says
 M4_SEASON = {"hourly": 24, "weekly": 1}
 M4_PUBLISHED = {  # of the competition's own tables (Makridakis et al. 2020)
     "hourly": {"ES-RNN (winner)": (0.893, 9.328), "RNN benchmark": (3.048, 14.698)},
@@ -59,9 +59,9 @@ def _m4(name: str, seeds: Sequence[int], part: Part, settings: Mapping[str, Any]
         with watch:
             made = model.fit(frame).predict(frame)
         point, low, high = (made[q].to_numpy().reshape(-1, horizon) for q in ("forecast", "q0.05", "q0.95"))
-        own = _of(mase(point, truth, frame, season), _smape(point, truth)) | {COVER: _inside(low, truth, high)}
+        own = _of(mase(point, truth, frame, season), _smape(point, truth)) | _inside(low, truth, high)
         found.append({"LSTM": own, "seasonal naive": _of(mase(naive, truth, frame, season), _smape(naive, truth))})
-    rows, sd = over_seeds(found, ("MASE", "sMAPE", COVER))
+    rows, sd = over_seeds(found, ("MASE", "sMAPE", COVER, OFF))
     return Outcome(
         f"m4_{name}",
         f"M4 {name}: {len(history)} series of their own lengths, {horizon} steps after the end of each, "
@@ -71,7 +71,7 @@ def _m4(name: str, seeds: Sequence[int], part: Part, settings: Mapping[str, Any]
         len(seeds),
         rows,
         sd,
-        {"MASE": ("<=", M4_MUST[name]), COVER: (">=", 0.87)},
+        {"MASE": ("<=", M4_MUST[name]), OFF: ("<=", 0.03)},
         watch.seconds,
         {who: _of(*figures) for who, figures in M4_PUBLISHED[name].items()},
     )
@@ -120,7 +120,7 @@ def _of(error: float, smape: float) -> dict[str, float | None]:
     return {"MASE": error, "sMAPE": smape}
 
 
-def etth1(seeds: Sequence[int] = (0, 1, 2), part: Part = "test", recency: float = 1.0, **settings: Any) -> Outcome:
+def etth1(seeds: Sequence[int] = (0, 1, 2), part: Part = "test", **settings: Any) -> Outcome:
     """Seven channels of a transformer station, 96 hours ahead from the last 96, in units of the training part's spread.
 
     Each channel is a series of one model. Trained on 8,640 hours, stopped early on the next 2,880, tested on the 2,880
@@ -128,7 +128,6 @@ def etth1(seeds: Sequence[int] = (0, 1, 2), part: Part = "test", recency: float 
     """
     import polars as pl
 
-    settings = {"recency": recency} | settings
     frame = pl.read_csv(sets.folder("etth") / "ETTh1.csv.gz", try_parse_dates=True)
     channels, learnt = frame.columns[1:], frame[:8640]
     frame = frame.with_columns(
@@ -155,10 +154,10 @@ def etth1(seeds: Sequence[int] = (0, 1, 2), part: Part = "test", recency: float 
             made = model.quantiles_at(windows, windows.offsets[1:] - 1)[:, :, 0]
         past = windows.target[:, 0].reshape(-1, ETTH1_HISTORY)
         low, point, high = made[..., 0], made[..., model.config_.head.median], made[..., -1]
-        own = _squares(point, truth) | {COVER: _inside(low, truth, high)}
+        own = _squares(point, truth) | _inside(low, truth, high)
         day = np.tile(past[:, -24:], 4)
         found.append({"LSTM": own, "last day": _squares(day, truth), "last value": _squares(past[:, -1:], truth)})
-    rows, sd = over_seeds(found, ("MSE", "MAE", COVER))
+    rows, sd = over_seeds(found, ("MSE", "MAE", COVER, OFF))
     return Outcome(
         "etth1",
         f"ETTh1, 96 hours to 96 hours, all 7 channels, standardised by rows 0 to 8639; {part} rows {start} to "
@@ -167,7 +166,7 @@ def etth1(seeds: Sequence[int] = (0, 1, 2), part: Part = "test", recency: float 
         len(seeds),
         rows,
         sd,
-        {"MSE": ("<=", 0.386), COVER: (">=", 0.87)},
+        {"MSE": ("<=", 0.386), OFF: ("<=", 0.03)},
         watch.seconds,
         {"SegRNN": {"MSE": 0.368}, "iTransformer": {"MSE": 0.386}, "DLinear": {"MSE": 0.386}},
     )
@@ -222,26 +221,22 @@ def pm25(seeds: Sequence[int] = (0, 1, 2), part: Part = "test", dropout: float =
             made = model.quantiles_at(series, origins)[:, 0, 0]
         truth, low, high = y[origins + 1], made[:, 0], made[:, -1]
         point = made[:, model.config_.head.median]
-        own = {
-            "RMSE": _rmse(point, truth),
-            "MAE": float(np.abs(point - truth).mean()),
-            COVER: _inside(low, truth, high),
-        }
+        own = {"RMSE": _rmse(point, truth), "MAE": _mae(point, truth)} | _inside(low, truth, high)
         rest = {f"{hours} h before": _naive(y, origins, hours) for hours in (1, 24)} | {
             "ridge": _ridge(frame, end, origins)
         }
         found.append({"LSTM": own} | {k: {"RMSE": _rmse(v, truth), "MAE": _mae(v, truth)} for k, v in rest.items()})
-    rows, sd = over_seeds(found, ("RMSE", "MAE", COVER))
+    rows, sd = over_seeds(found, ("RMSE", "MAE", COVER, OFF))
     return Outcome(
         "pm25",
         f"PM2.5 in Beijing (ug/m3), one hour ahead from every hour of "
         f"{'2011 to 2014, fitted to 2010' if part == 'test' else 'October to December 2010, fitted to the rest of it'};"
-        " weather up to now only; hours without a measurement are not filled in and not scored.",
+        " weather up to now only; hours without a measurement are not filled in and not scored, but forecast from.",
         _flag(settings),
         len(seeds),
         rows,
         sd,
-        {"RMSE": ("<=", 23.4), COVER: (">=", 0.87)},
+        {"RMSE": ("<=", 23.4), OFF: ("<=", 0.03)},
         watch.seconds,
         {},
     )
@@ -307,8 +302,10 @@ def co2_weekly(seeds: Sequence[int] = (0, 1, 2), **settings: Any) -> Outcome:
         with watch:
             model.fit(frame.head(len(frame) - HELD_OUT))
         made = evaluate.evaluate(model, frame, stride=4)
-        found.append({row.model: {"MASE": row.mase, "RMSE": row.rmse, COVER: row.coverage["90"]} for row in made.rows})
-    rows, sd = over_seeds(found, ("MASE", "RMSE", COVER))
+        found.append(
+            {row.model: {"MASE": row.mase, "RMSE": row.rmse} | _cover(row.coverage["90"]) for row in made.rows}
+        )
+    rows, sd = over_seeds(found, ("MASE", "RMSE", COVER, OFF))
     return Outcome(
         "co2",
         "CO2 at Mauna Loa, weekly with 59 gaps: 52 weeks ahead from every fourth week of the last five years, fitted"
@@ -319,15 +316,19 @@ def co2_weekly(seeds: Sequence[int] = (0, 1, 2), **settings: Any) -> Outcome:
         sd,
         {
             "MASE": ("<=", min(row["MASE"] or np.inf for name, row in rows.items() if name != "LSTM")),
-            COVER: (">=", 0.87),
+            OFF: ("<=", 0.03),
         },
         watch.seconds,
         {},
     )
 
 
-def _inside(low: Floats, truth: Floats, high: Floats) -> float:
-    return float(((low <= truth) & (truth <= high)).mean())
+def _inside(low: Floats, truth: Floats, high: Floats) -> dict[str, float | None]:
+    return _cover(float(((low <= truth) & (truth <= high)).mean()))
+
+
+def _cover(share: float) -> dict[str, float | None]:
+    return {COVER: share, OFF: abs(share - 0.9)}
 
 
 def _config(seed: int, settings: Mapping[str, Any]) -> TrainConfig:
