@@ -113,10 +113,12 @@ def test_stacks_come_back(name: str, bidirectional: bool, tmp_path) -> None:
     require_close(b.detach(), a.detach(), 3e-7)
 
 
-def test_what_torch_exports_is_read() -> None:
+@pytest.mark.parametrize("fixed", [False, True])
+def test_what_torch_exports_is_read(fixed: bool) -> None:
+    """With dynamic axes, and with the sizes of one example written into the graph."""
     theirs = torch.nn.LSTM(3, 5, 2, bidirectional=True, batch_first=True)
     file = io.BytesIO()
-    axes = {"x": {0: "batch", 1: "time"}}
+    axes = None if fixed else {"x": {0: "batch", 1: "time"}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns of its own exporter
         torch.onnx.export(theirs, (torch.zeros(2, 4, 3),), file, dynamo=False, input_names=["x"], dynamic_axes=axes)

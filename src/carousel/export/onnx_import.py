@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -211,6 +212,16 @@ class _Graph:
         self.initializers = {one.name: one for one in graph.initializer}
         self.inputs = {one.name: one for one in graph.input if one.name not in self.initializers}
 
+    @cached_property
+    def sizes(self) -> tuple[int, int]:
+        """The first two axes of what the first LSTM node reads, which may be fixed in the graph."""
+        first = next(node for node in self.model.graph.node if node.op_type == "LSTM").input[0]
+        leaves = self._leaves(first)
+        if not leaves <= set(self.inputs):
+            return self.PROBE, self.PROBE
+        found = self._value(first, self._draw(leaves, 1)).shape
+        return found[0], found[1]
+
     def constant(self, name: str, node: Any) -> Array:
         if self._leaves(name):
             raise NotSupported(
@@ -234,12 +245,12 @@ class _Graph:
         problem = f"the LSTM nodes {_name(before)!r} and {_name(after)!r} are no stack"
         if y not in leaves or leaves - {y} - set(self.inputs):
             raise NotSupported(f"{problem}: the second does not read the first one's Y; name the one to read.")
-        d, h, n = layers.directions, layers.hidden_size, self.PROBE
-        shape = (n, n, d, h) if layers.batch_first else (n, d, n, h)
+        d, h, (outer, inner) = layers.directions, layers.hidden_size, self.sizes
+        shape = (outer, inner, d, h) if layers.batch_first else (outer, d, inner, h)
         probe = np.random.default_rng(3).normal(0, 2, shape).astype(layers.weights["weight_ih_l0"].dtype)
         x = self._value(after.input[0], self._draw(leaves & set(self.inputs), 1) | {y: probe})
         wanted = probe if layers.batch_first else probe.transpose(0, 2, 1, 3)
-        if not np.array_equal(x, wanted.reshape(n, n, d * h)):
+        if not np.array_equal(x, wanted.reshape(outer, inner, d * h)):
             raise NotSupported(f"{problem}: something stands between them that changes values; name the one to read.")
 
     def _leaves(self, name: str) -> set[str]:
@@ -270,6 +281,8 @@ class _Graph:
         return found
 
     def _value(self, name: str, given: Mapping[str, Array]) -> Array:
+        if name in given:
+            return given[name]
         if name in self.initializers:
             made: Array = self.onnx.numpy_helper.to_array(self.initializers[name])
             return made
