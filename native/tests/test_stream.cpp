@@ -21,13 +21,14 @@ std::atomic<int64_t> allocations{0};
 }  // namespace
 
 // Every allocation with new is counted; `allocate` of plan.h is called when a layer is added or a slab grows.
-void* operator new(size_t size) {
+// Inlined, these would look like a mismatch to GCC.
+[[gnu::noinline]] void* operator new(size_t size) {
     ++allocations;
     if (void* memory = std::malloc(size ? size : 1)) return memory;
     throw std::bad_alloc();
 }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace {
 
