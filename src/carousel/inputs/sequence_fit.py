@@ -35,9 +35,9 @@ def fit_input(
 ) -> SequenceInput:
     """The input of a model, fitted on the rows `training` [n] of the sequences, and on the sequences they lie in.
 
-    `calendar` None: the calendar features that vary and of which two periods were seen. Warns of columns that are never
-    observed or constant, by name; they are kept, so that they can be given later as well. Raises DataError where
-    no row is left to see.
+    `calendar` None: the calendar features that vary and of which two periods lie within the longest sequence (what
+    varies between sequences only tells these apart). Warns of columns that are never observed or constant, by name;
+    they are kept, so that they can be given later as well. Raises DataError where no row is left to see.
     """
     if not len(training):
         raise DataError(f"{sequences.source}: there is no row to train on; give more sequences.")
@@ -49,7 +49,8 @@ def fit_input(
     unit, uneven = _clock(sequences, training)
     if calendar is None:
         spacing = Grid("uneven" if uneven else "even", unit)
-        calendar = useful_calendar(spacing, sequences.time[training]) if sequences.clock.stamps else ()
+        longest = sequences.owner[training] == which[sequences.lengths[which].argmax()]
+        calendar = useful_calendar(spacing, sequences.time[training][longest]) if sequences.clock.stamps else ()
     elif calendar and not sequences.clock.stamps:
         raise DataError(f"{sequences.source}: calendar features need timestamps; leave calendar out.")
     return SequenceInput(
