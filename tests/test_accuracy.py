@@ -112,7 +112,7 @@ def test_events_are_counted_over_all_folds() -> None:
     class Part:
         def __init__(self, events: int, hits: int) -> None:
             self.rows = {"LSTM": {"auroc": 0.8, "ap": None, "ece": 0.1}}
-            by = {"LSTM": Warned(events, hits, 10, 4, 600.0, 600.0, 86_400.0)}
+            by = {"LSTM": Warned(events, hits, 10, 4, 10.0, 10.0, 1440.0)}
             self.warnings = type("W", (), {"by": by})()
 
     found = over_folds([Part(10, 5), Part(30, 30)])["LSTM"]  # type: ignore[list-item]
