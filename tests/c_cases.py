@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from carousel.export.c import (
 )
 from carousel.export.c.plan import plan
 from carousel.heads.classify import ClassifyHead
+from carousel.heads.detect import DetectHead, View
 from carousel.heads.forecast import ForecastHead
 from carousel.heads.tag import TagHead
 from carousel.inputs.clock import Grid
@@ -104,6 +106,34 @@ def tagger(
     return ModelConfig(task, table, StackConfig(hidden, layers, 0.0, cell=cell), head, seeds)
 
 
+def detector(reference: Any, **choices: Any) -> ModelConfig:
+    """Two views of the errors, one of the values; the column a has gaps."""
+    ready = tagger(TagHead("label", 0, ("n", "o")), **choices)
+    correlation = ((1.0, 0.3), (0.3, 1.0))
+
+    def view(of: Any, rows: int, centre: tuple[float, ...], spread: tuple[float, ...]) -> View:
+        low, high = (tuple(c + side * s for c, s in zip(centre, spread, strict=True)) for side in (-1, 1))
+        return View(of, rows, centre, spread, correlation, low, high, 2.5, 1.5)
+
+    views = (
+        view("error", 1, (0.1, -0.1), (1.1, 0.9)),
+        view("error", 3, (0.0, 0.0), (0.7, 0.6)),
+        view("value", 2, (2.0, -3.0), (1.5, 4.0)),
+    )
+    head = DetectHead(
+        "forecast",
+        ("a", "b"),
+        5,
+        reference=reference,
+        rest=3,
+        threshold=0.9,
+        floor=(0.3, 0.4),
+        views=views,
+        keep=(0.9, 1.0),
+    )
+    return dataclasses.replace(ready, task="detect", head=head)
+
+
 CLASSES = ("k0", "k1", "k2", "k3")
 WAVES = ("minute_of_hour", "hour_of_day", "day_of_week", "day_of_month", "day_of_year")
 
@@ -143,6 +173,7 @@ SEQUENCES = {
     "max": tagger(ClassifyHead("regression", "max", 0, mean=2.0, scale=3.0, errors=(-1.0, 1.0)), seeds=2),
     "attention": tagger(ClassifyHead("label", "attention", 6, CLASSES), static=True, cell=CellSpec(coupled=True)),
 }
+DETECTORS = {"odd": detector("training", seeds=2), "odder": detector("history", static=True, uneven=True)}
 # The setting that docs/edge.md recommends for a small device.
 SMALL = forecaster(hidden=32, width=16, context=24, horizon=12, seasons=(12,), quantiles=(0.05, 0.5, 0.95))
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from c_cases import FORECASTERS, SEQUENCES, SMALL, float_files, int8_files, weights
+from c_cases import DETECTORS, FORECASTERS, SEQUENCES, SMALL, float_files, int8_files, weights
 from carousel.export.c import int8, int8_forecast, int8_sequence, record, record_sequence, reference
 from carousel.export.c.plan import plan
 from carousel.export.c.report import state_bytes, table_bytes
@@ -53,9 +53,9 @@ def test_reference_of_forecasts_is_the_model(name: str) -> None:
     assert np.abs(quantiles - expected).max() <= 1e-6 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize("name", SEQUENCES | DETECTORS)
 def test_reference_of_sequences_is_the_model(name: str) -> None:
-    config = SEQUENCES[name]
+    config = (SEQUENCES | DETECTORS)[name]
     channels = record_sequence.synthetic(config.input, seed=3).channels(config.input)
     found = reference.sequence(plan(name, config, weights(config)), channels)
     expected = outputs(members_from(config, weights(config)), channels, None, config.task != "classify")
@@ -64,9 +64,9 @@ def test_reference_of_sequences_is_the_model(name: str) -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ALL | DETECTORS)
 def test_float_c_is_the_reference(name: str, tmp_path: Path) -> None:
-    arm.write(float_files(name, ALL[name]), tmp_path)
+    arm.write(float_files(name, (ALL | DETECTORS)[name]), tmp_path)
     said = arm.on_host(name, tmp_path, COMPILER, ("-O0", "-fsanitize=undefined", "-fno-sanitize-recover=all"))
     error = int(re.search(r"error (\d+) e-10", said)[1]) * 1e-10  # type: ignore[index]
     assert error <= 1e-7
@@ -116,7 +116,7 @@ def test_integers_are_close_to_the_float_answers(name: str) -> None:
     ready, rows, seen = ranges_of(name, config)
     whole = int8_sequence.quantised(ready, rows, seen)
     found = int8_sequence.answers(whole, rows).astype(np.float64)
-    expected = reference.answer(ready, reference.sequence(ready, rows.channels(config.input)))
+    expected = reference.answer(ready, reference.sequence(ready, rows.channels(config.input)), rows)
     if config.head.kind == "regression":
         assert np.abs(found / 2.0 ** whole.read_out["bits"] - expected).max() < 0.003 * config.head.scale
     else:
@@ -137,13 +137,16 @@ MUTANTS = [
     ("warning", "age / (1.0 + age)", "age / (2.0 + age)"),
     ("attention", "p[j] * old + fresh", "p[j] + fresh"),
     ("attention", "s->c[m][l][k] = dot", "s->h[m][l][k] = dot"),
+    ("odd", "x[i] -= factor[k][i] * x[k]", "x[i] -= 0.0 * x[k]"),
+    ("odd", "v->rows - 1; back", "v->rows; back"),
+    ("odder", "s->left = REST", "s->left = REST + 1"),
 ]
 
 
 @needs_compiler
 @pytest.mark.parametrize(("name", "right", "wrong"), MUTANTS)
 def test_the_self_test_kills_mutants(name: str, right: str, wrong: str, tmp_path: Path) -> None:
-    files = float_files(name, ALL[name])
+    files = float_files(name, (ALL | DETECTORS)[name])
     assert right in files[f"{name}.c"]
     arm.write(files | {f"{name}.c": files[f"{name}.c"].replace(right, wrong, 1)}, tmp_path)
     with pytest.raises(AssertionError, match=r"status 1\n(.*\n)*WRONG"):

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from c_cases import FORECASTERS, SEQUENCES, float_files, forecaster, int8_files, tagger, weights
+from c_cases import DETECTORS, FORECASTERS, SEQUENCES, float_files, forecaster, int8_files, tagger, weights
 from carousel import cli, modelfile
 from carousel.errors import CarouselError, DataError, NotSupported
 from carousel.export import c, write
@@ -104,7 +104,13 @@ int main(void)
 def test_refused_rows_leave_the_state_alone_and_states_are_apart(files: Any, tmp_path: Path) -> None:
     arm.write(files("uneven", FORECASTERS["uneven"]), tmp_path)
     meaning = (
-        {"REAL": "double", "GONE": "(0.0 / zero)", "BAD": "(i % 2 ? -1.0 / zero : 1e141)", "WRONG": "UNEVEN_INFINITE", "GOOD": "50"}
+        {
+            "REAL": "double",
+            "GONE": "(0.0 / zero)",
+            "BAD": "(i % 2 ? -1.0 / zero : 1e141)",
+            "WRONG": "UNEVEN_INFINITE",
+            "GOOD": "50",
+        }
         if files is float_files
         else {"REAL": "int32_t", "GONE": "UNEVEN_NONE", "BAD": "1073741825", "WRONG": "UNEVEN_RANGE", "GOOD": "500000"}
     )
@@ -149,11 +155,19 @@ def test_models_without_a_c_form_are_refused_by_name() -> None:
     both = dataclasses.replace(config, stack=dataclasses.replace(config.stack, bidirectional=True))
     with pytest.raises(NotSupported, match="bidirectional"):
         plan("m", both, weights(both))
-    for task, what in (("detect", "detector"), ("translate", "translator")):
+    for task in ("translate", "generate"):
         other = dataclasses.replace(config)
         object.__setattr__(other, "task", task)
-        with pytest.raises(NotSupported, match=f"{what}.* has no C form; forecast, classify and tag have one"):
+        with pytest.raises(
+            NotSupported, match=f"{task[:-1]}or.* has no C form; forecast, classify, tag, detect have one"
+        ):
             plan("m", other, weights(config))
+    odd = DETECTORS["odd"]
+    coder = dataclasses.replace(odd.head, method="autoencoder", window=5, code=2, width=3)
+    with pytest.raises(NotSupported, match="an autoencoder reads whole windows"):
+        plan("m", dataclasses.replace(odd, head=coder), weights(odd))
+    with pytest.raises(NotSupported, match="export it without --int8"):
+        c.files("m", odd, weights(odd), Path("rows.csv"))
 
 
 def model_file(folder: Path, config: Any) -> Path:

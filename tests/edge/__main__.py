@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from c_cases import FORECASTERS, SEQUENCES, SMALL, float_files, int8_files
+from c_cases import DETECTORS, FORECASTERS, SEQUENCES, SMALL, float_files, int8_files
 from edge import arm
 
 # The integers run on both processors without a floating-point unit; floats on all three, with one and without.
@@ -16,6 +16,7 @@ CASES = [
     ("plain", FORECASTERS["plain"], float_files, (arm.M4F, arm.M4, arm.M0)),
     ("every", FORECASTERS["every"], float_files, (arm.M4F, arm.M0)),
     ("warning", SEQUENCES["warning"], float_files, (arm.M4F, arm.M0)),
+    ("detector", DETECTORS["odder"], float_files, (arm.M4F, arm.M0)),
     ("small_int8", SMALL, int8_files, (arm.M4, arm.M0)),
     ("every_int8", FORECASTERS["every"], int8_files, (arm.M4, arm.M0)),
     ("covariates_int8", FORECASTERS["covariates"], int8_files, (arm.M4, arm.M0)),

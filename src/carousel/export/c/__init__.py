@@ -71,6 +71,8 @@ def files(
     forecasts = config.task == "forecast"
     if calibrate is None:
         return (_forecast if forecasts else _sequence)(ready)
+    if config.task == "detect":
+        raise NotSupported("a detector's distances are beyond 32-bit integers; export it without --int8.")
     return (_forecast_int8 if forecasts else _sequence_int8)(ready, calibrate)
 
 
@@ -100,7 +102,7 @@ def _forecast_int8(ready: Plan, data: Path) -> tuple[Files, dict[str, Any]]:
 def _sequence(ready: Plan) -> tuple[Files, dict[str, Any]]:
     table = cast(SequenceInput, ready.config.input)
     pushed = record_sequence.synthetic(table)
-    expected = reference.answer(ready, reference.sequence(ready, pushed.channels(table)))
+    expected = reference.answer(ready, reference.sequence(ready, pushed.channels(table)), pushed)
     header, source = sequence.source(ready)
     test = selftest.sequence_test(ready, pushed, np.asarray(expected), {})
     return _named(ready, header, source, test), costs(ready, header, source, False)

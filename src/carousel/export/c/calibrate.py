@@ -91,7 +91,7 @@ def sequences(plan: Plan, path: Path) -> tuple[int8_sequence.WholeSequence, Push
     if len(pushed.time) < LEAST:
         raise DataError(f"{path}: {len(pushed.time)} rows are too few to calibrate; give at least {LEAST}.")
     outputs = reference.sequence(plan, pushed.channels(table), ranges)
-    exact = reference.answer(plan, outputs)
+    exact = reference.answer(plan, outputs, pushed)
     whole = int8_sequence.quantised(plan, pushed, ranges)
     made = int8_sequence.answers(whole, pushed) / _unit(whole)
     if plan.config.task == "classify":

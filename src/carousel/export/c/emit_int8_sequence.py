@@ -64,7 +64,7 @@ def template_values(whole: WholeSequence) -> dict[str, Any]:
         "squashes": squashes,
         "requantises": not (plan.spec.layer_norm and plan.spec.proj_size),
         "scales": _scales(whole),
-        "threshold": whole.read_out.get("threshold", 0),
+        "threshold": whole.read_out.get("threshold", ""),
         "answer_unit": _unit(whole),
         "column_tables": _column_tables(whole),
         "codes": sequence.codes_check(table),

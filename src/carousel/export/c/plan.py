@@ -24,8 +24,8 @@ _KEYWORDS = (
     "|restrict|return|short|signed|sizeof|static|struct|switch|typedef|union|unsigned|void|volatile|while|class|new"
     "|delete|this|template|namespace|operator|private|public|protected|virtual|bool|true|false|try|catch|using|friend"
 )
+TASKS = ("forecast", "classify", "tag", "detect")
 _REASONS = {
-    "detect": "a detector's score, a distance by the correlations of whatever columns a row has observed,",
     "translate": "a translator's search over sentences",
     "generate": "a generator's sampling of text",
 }
@@ -69,10 +69,10 @@ def plan(name: str, config: ModelConfig, weights: Mapping[str, NDArray[Any]]) ->
     """The model's parts under the C name `name`; CarouselError for a name that C cannot use, NotSupported with the
     reason for a model that has no C form."""
     check_name(name)
-    if config.task not in ("forecast", "classify", "tag"):
-        raise NotSupported(
-            f"{_REASONS.get(config.task, 'its head')} has no C form; forecast, classify and tag have one."
-        )
+    if config.task not in TASKS:
+        raise NotSupported(f"{_REASONS.get(config.task, 'its head')} has no C form; {', '.join(TASKS)} have one.")
+    if config.task == "detect" and config.head.method != "forecast":
+        raise NotSupported("an autoencoder reads whole windows and has no form by rows; fit method='forecast'.")
     if config.stack.bidirectional:
         raise NotSupported(
             "a bidirectional stack reads each sequence to its end before its first output, so it cannot step through"

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carousel.cell import Masks, step
+from carousel.export.c import detect
 from carousel.export.c.plan import Plan
+from carousel.export.c.record_sequence import Pushed
 from carousel.heads.classify import probabilities
 from carousel.heads.forecast import ForecastHead, read_out
 from carousel.heads.tag import event_probability
@@ -206,8 +208,11 @@ def _output(plan: Plan, m: int, x: Floats, ranges: Ranges) -> Floats:
     return np.asarray(y)
 
 
-def answer(plan: Plan, outputs: Floats) -> Floats:
-    """Head outputs [N, K] as C answers: probabilities, probability and alarm, or a number and its quantiles."""
+def answer(plan: Plan, outputs: Floats, pushed: Pushed) -> Floats:
+    """Head outputs [N, K] of `pushed` as C answers: probabilities, probability and alarm, a number and its quantiles,
+    or a detector's score, anomaly and parts."""
+    if plan.config.task == "detect":
+        return detect.answers(plan, outputs, pushed)
     head = plan.config.head
     if head.kind == "label":
         return probabilities(outputs, head.temperature)

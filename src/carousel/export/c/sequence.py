@@ -1,4 +1,4 @@
-"""The float C file of a model of sequences: classify and tag, one row at a time."""
+"""The float C file of a model of sequences: classify, tag and detect, one row at a time."""
 
 from __future__ import annotations
 
@@ -6,28 +6,40 @@ from typing import Any, cast
 
 import numpy as np
 
-from carousel.export.c import emit
+from carousel.export.c import detect, emit
 from carousel.export.c.calendars import FLOAT_LINES
 from carousel.export.c.plan import Plan
 from carousel.export.c.text import array, braces, comment, constants, number
 from carousel.heads.classify import ClassifyHead
+from carousel.heads.detect import DetectHead
 from carousel.heads.tag import TagHead
 from carousel.inputs.sequence import Channel, SequenceInput
 
 __all__ = ["answers", "category_tables", "codes_check", "head_parts", "sizes", "source", "template_values"]
 
 
-def parts_of(plan: Plan) -> tuple[SequenceInput, ClassifyHead | TagHead]:
-    return cast(SequenceInput, plan.config.input), cast(ClassifyHead | TagHead, plan.config.head)
+Head = ClassifyHead | TagHead | DetectHead
 
 
-def pooling(head: ClassifyHead | TagHead) -> str:
+def parts_of(plan: Plan) -> tuple[SequenceInput, Head]:
+    return cast(SequenceInput, plan.config.input), cast(Head, plan.config.head)
+
+
+def kind_of(head: Head) -> str:
+    """What is answered: label, regression, event or score."""
+    return "score" if isinstance(head, DetectHead) else head.kind
+
+
+def pooling(head: Head) -> str:
     """How rows are pooled before the head; "last" where each row is answered for itself."""
     return head.pooling if isinstance(head, ClassifyHead) else "last"
 
 
-def answers(head: ClassifyHead | TagHead) -> list[str]:
+def answers(head: Head) -> list[str]:
     """What an answer holds."""
+    if isinstance(head, DetectHead):
+        parts = [f"the part of {comment([name])} in the oddest view" for name in head.columns]
+        return ["score, NaN where nothing is observed", "anomaly: 1 from the threshold on, else 0", *parts]
     if head.kind == "label":
         return [f"probability of {comment([name])}" for name in head.classes]
     if head.kind == "event":
@@ -59,6 +71,7 @@ def source(plan: Plan) -> tuple[str, str]:
         constants(sizes(plan)),
         f"#define UNIT {number(float(table.unit))} /* of elapsed time */\n" + _read_out_constants(head),
         category_tables(table),
+        detect.tables(plan),
         layer_text,
         head_text,
         emit.template("math_float.c", values),
@@ -83,7 +96,7 @@ def head_parts(plan: Plan) -> dict[str, str]:
 
 def template_values(plan: Plan) -> dict[str, Any]:
     table, head = parts_of(plan)
-    stack, kind = plan.config.stack, pooling(head)
+    stack, kind, what = plan.config.stack, pooling(head), kind_of(head)
     values: dict[str, Any] = {
         "name": plan.name,
         "NAME": plan.name.upper(),
@@ -92,10 +105,10 @@ def template_values(plan: Plan) -> dict[str, Any]:
         "reset_example": ", &fixed" if table.static else "",
         "answers": len(answers(head)),
         "answer_names": "\n".join(f" *     {k} {text}" for k, text in enumerate(answers(head))),
-        "label": head.kind == "label",
-        "event": head.kind == "event",
-        "regression": head.kind == "regression",
-        "threshold": number(float(getattr(head, "threshold", 0.5))),
+        "label": what == "label",
+        "event": what == "event",
+        "regression": what == "regression",
+        "threshold": number(float(getattr(head, "threshold", 0.0))) if what in ("event", "score") else "",
         "time": table.roles.time is not None,
         "time_unit": "seconds since 1970" if table.stamps else "as in the data",
         "zone": emit.zone(getattr(table, "zone", None)),
@@ -131,7 +144,9 @@ def template_values(plan: Plan) -> dict[str, Any]:
         "ahead_times": False,
     }
     values |= emit.stack_values(plan)
-    return values | emit.math_values(logarithm=False, softplus=False, layer_norm=plan.spec.layer_norm)
+    odd = kind_of(head) == "score"
+    values |= detect.values(plan)
+    return values | emit.math_values(logarithm=odd, softplus=odd, layer_norm=plan.spec.layer_norm)
 
 
 def sizes(plan: Plan) -> dict[str, int]:
@@ -152,7 +167,8 @@ def _about(plan: Plan) -> str:
         "label": "A label",
         "regression": "A number",
         "event": f"The probability of an event within {getattr(head, 'ahead', 0):g}",
-    }[head.kind]
+        "score": "How odd the columns are,",
+    }[kind_of(head)]
     of = "sequence" if isinstance(head, ClassifyHead) else "row"
     members = f", {many} networks averaged" if many > 1 else ""
     seen = comment([c.name for c in table.columns])
@@ -182,7 +198,9 @@ def _column_tables(table: SequenceInput) -> str:
     return "\n".join(found)
 
 
-def _read_out_constants(head: ClassifyHead | TagHead) -> str:
+def _read_out_constants(head: Head) -> str:
+    if isinstance(head, DetectHead):
+        return ""
     if head.kind == "regression":
         found = f"#define TARGET_MEAN {number(float(head.mean))}\n#define TARGET_SCALE {number(float(head.scale))}\n"
         return found + array("ERRORS", np.asarray(head.errors, np.float64))

@@ -26,6 +26,9 @@ typedef struct {
 } member;
 
 ${member_table}
+//@ if detect
+${score_views}
+//@ end
 
 static int is_nan(double x)
 {
@@ -78,6 +81,12 @@ int ${name}_reset(${name}_state *s)
 {
 //@ if fixed
     int m, l, k;
+//@ else
+//@ if history
+    int m;
+//@ end
+//@ end
+//@ if fixed
 //@ if fixed_numbers
     if (refused(fixed->number, FIXED_COLUMN, ${fixed_numbers})) return ${NAME}_VALUE;
 //@ end
@@ -86,6 +95,16 @@ int ${name}_reset(${name}_state *s)
 //@ end
 //@ end
     memset(s, 0, sizeof *s);
+//@ if history
+    for (m = 0; m < VIEWS; m++) {
+        s->largest[m] = VIEW[m].largest;
+        memcpy(s->low[m], VIEW[m].low, sizeof s->low[m]);
+        memcpy(s->high[m], VIEW[m].high, sizeof s->high[m]);
+    }
+//@ end
+//@ if rest
+    s->held = 1.0;
+//@ end
 //@ if fixed
     for (m = 0; m < MEMBERS; m++) {
         float *x = s->fixed[m];
@@ -148,6 +167,9 @@ static void pool(${name}_state *s, int m, const float *h, float *x)
 }
 //@ end
 
+//@ if detect
+${score}
+//@ else
 /* Head outputs [OUTPUTS] to the answer. */
 static void read_out(const double *y, double *answer)
 {
@@ -169,6 +191,7 @@ static void read_out(const double *y, double *answer)
     for (k = 1; k < ${NAME}_ANSWER; k++) answer[k] = answer[0] + ERRORS[k - 1];
 //@ end
 }
+//@ end
 
 int ${name}_push(${name}_state *s, const ${name}_row *row, double answer[${answers}])
 {
@@ -254,6 +277,10 @@ int ${name}_push(${name}_state *s, const ${name}_row *row, double answer[${answe
         for (k = 0; k < OUTPUTS; k++) y[k] += (double)z[k];
     }
     for (k = 0; k < OUTPUTS; k++) y[k] /= MEMBERS;
+//@ if detect
+    read_out(s, row, y, answer);
+//@ else
     read_out(y, answer);
+//@ end
     return ${NAME}_OK;
 }

@@ -23,7 +23,7 @@ extern "C" {
 ${answer_names}
  */
 enum { ${NAME}_ANSWER = ${answers} };
-//@ if event
+//@ if threshold
 
 #define ${NAME}_THRESHOLD ${threshold}
 //@ end
@@ -78,6 +78,18 @@ typedef struct {
     double time;
 //@ if row_numbers
     double seen[${row_numbers}], last[${row_numbers}]; /* when a number was observed last, and what it was, scaled */
+//@ end
+//@ if detect
+    double mean[${scored}], scale[${scored}]; /* the forecast of the next row */
+    double error[${error_rows}][${scored}], value[${value_rows}][${scored}]; /* of the last rows, rings */
+//@ if history
+    double largest[${views}], low[${views}][${scored}], high[${views}][${scored}]; /* so far */
+//@ end
+//@ if rest
+    double held;
+    int32_t left;
+//@ end
+    uint32_t error_at, value_at; /* the latest place of the rings */
 //@ end
     float h[${members}][${layers}][${output}], c[${members}][${layers}][${hidden}];
 //@ if pooled

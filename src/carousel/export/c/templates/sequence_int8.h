@@ -24,7 +24,7 @@ extern "C" {
 ${answer_names}
  */
 enum { ${NAME}_ANSWER = ${answers}, ${NAME}_LARGEST = 1073741824 };
-//@ if event
+//@ if threshold
 
 #define ${NAME}_THRESHOLD ${threshold} /* of 65536 */
 //@ end
