@@ -23,8 +23,8 @@ def japanese_vowels(seeds: Sequence[int] = (0, 1, 2)) -> Outcome:
     watch = Stopwatch()
     found = []
     for k, seed in enumerate(seeds):
-        model = Classifier(pooling="last", seeds=5)
-        model.set_params(config=dataclasses.replace(model.settings, seed=1000 * seed, bidirectional=True, dropout=0.5))
+        model = Classifier(seeds=5)
+        model.set_params(config=dataclasses.replace(model.settings, seed=1000 * seed, bidirectional=True))
         with watch:
             model.fit(a, y)
         found.append(evaluate(model, b, z, train=a, train_y=y, baselines=BASELINES if not k else ()))
@@ -32,7 +32,7 @@ def japanese_vowels(seeds: Sequence[int] = (0, 1, 2)) -> Outcome:
     return Outcome(
         "japanese_vowels",
         "JapaneseVowels: 270 utterances of nine speakers to learn from, 370 to test.",
-        "pooling=last, seeds=5, bidirectional=true, dropout=0.5",
+        "seeds=5, bidirectional=true",
         len(seeds),
         rows,
         sd,

@@ -61,15 +61,9 @@ def physionet(seeds: Sequence[int] = (0, 1, 2)) -> Outcome:
                 time="minute",
                 long=("parameter", "value"),
                 static=sets.PHYSIONET_STATIC,
-                pooling="last",
                 seeds=5,
             ),
             seed,
-            hidden_size=32,
-            hide=0.5,
-            dropout=0.4,
-            learning_rate=1e-3,
-            steps=1000,
         )
 
     watch = Stopwatch()
@@ -80,7 +74,7 @@ def physionet(seeds: Sequence[int] = (0, 1, 2)) -> Outcome:
         "physionet",
         "PhysioNet 2012: death in hospital from 48 hours of irregular readings (means of each hour), trained on set a,"
         " tested on set b.",
-        "pooling=last, seeds=5, hidden_size=32, hide=0.5, dropout=0.4, learning_rate=0.001, steps=1000",
+        "seeds=5",
         len(seeds),
         rows,
         sd,

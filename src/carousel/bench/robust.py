@@ -196,10 +196,7 @@ def _physionet() -> tuple[Any, Any, Classifier, str]:
         time="minute",
         long=("parameter", "value"),
         static=sets.PHYSIONET_STATIC,
-        pooling="last",
     )
-    settings = {"hidden_size": 32, "hide": 0.5, "dropout": 0.4, "learning_rate": 1e-3, "steps": 1000}
-    estimator.config = dataclasses.replace(estimator.settings, **settings)  # type: ignore[arg-type]
     train, test = sets.physionet("a", hourly=True), sets.physionet("b", hourly=True)
     stays = test["record_id"].unique().sort().gather_every(3)
     said = (
@@ -228,6 +225,6 @@ def generated(count: int = 400, config: TrainConfig | None = None, seed: int = 0
             parts.append(pl.DataFrame({"id": k, "time": time, **columns, "sick": sick}))
         return pl.concat(parts)
 
-    estimator = Classifier("sick", id="id", time="time", pooling="last")
-    estimator.config = config or dataclasses.replace(estimator.settings, hidden_size=32, hide=0.3, epochs=30.0)
+    estimator = Classifier("sick", id="id", time="time")
+    estimator.config = config or dataclasses.replace(estimator.settings, hidden_size=32, epochs=30.0)
     return table(0), table(count), estimator, "A generated set: six sensors, of which some drift before the end."
