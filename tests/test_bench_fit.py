@@ -32,9 +32,11 @@ def test_the_report_measures_steps_parts_a_process_and_what_was_learnt(small: No
     own = {name: getattr(ForecastTask, name) for name in ("batch", "loss", "metric")}
     found = fit.compare(Grid())
     assert all(getattr(ForecastTask, name) is method for name, method in own.items())
-    name, step, share, process, error = found.rows[0]
+    name, step, busy, share, process, used, error = found.rows[0]
     assert name == "Carousel"
     assert 0.1 < step < process * 1e3
+    assert busy > 0
+    assert used > 0.5
     parts = [float(p.split()[-1]) for p in found.notes[0].split("ms: ")[1].split(";")[0].split(", ")]
     assert sum(parts) == pytest.approx(step, abs=0.02)
     assert share == f"{parts[0] / step:.0%}" or abs(parts[0] / step - float(share[:-1]) / 100) < 0.01

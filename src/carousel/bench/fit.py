@@ -6,6 +6,7 @@ The setting is that in which others were measured: M4 hourly (or a set generated
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
@@ -53,12 +54,14 @@ class _Clock:
     loss: list[float] = field(default_factory=list)
     look: list[float] = field(default_factory=list)
     steps: list[float] = field(default_factory=list)
-    then: float = 0.0
+    processor: list[float] = field(default_factory=list)
+    then: tuple[float, float] = (0.0, 0.0)
 
     def __call__(self, event: Event) -> None:
-        now = time.perf_counter()
-        if self.then:
-            self.steps.append(now - self.then)
+        now = time.perf_counter(), time.process_time()
+        if self.then[0]:
+            self.steps.append(now[0] - self.then[0])
+            self.processor.append(now[1] - self.then[1])
         self.then = now
 
     @contextmanager
@@ -96,16 +99,25 @@ def compare(grid: Grid) -> Report:
     frame, truth = _table()
     found = Report(
         title=f"fit forecast: hidden {HIDDEN}, 1 layer, {BATCH} windows a step, context {CONTEXT}, horizon {HORIZON}",
-        columns=("", "ms a step", "of it data", f"process, {WHOLE} steps, s", f"MASE after {LEARNT} steps"),
+        columns=(
+            "",
+            "ms a step",
+            "processor ms",
+            "of it data",
+            f"process, {WHOLE} steps, s",
+            "processor s",
+            f"MASE after {LEARNT} steps",
+        ),
         machine=machine.describe(),
     )
-    steps, parts, looks = _steps(frame)
-    process = min(_process(frame, refit=False) for _ in range(PROCESSES))
-    twice = _process(frame, refit=True)
+    steps, busy, parts, looks = _steps(frame)
+    process, whole = min(_process(frame, refit=False) for _ in range(PROCESSES))
+    twice, _ = _process(frame, refit=True)
     learnt = None if truth is None else _learnt(frame, truth)
-    found.rows.append(["Carousel", steps, f"{parts['data'] / steps:.0%}", process, learnt])
+    share = f"{parts['data'] / steps:.0%}"
+    found.rows.append(["Carousel", steps, busy, share, process, whole, learnt])
     for who, (step, seconds, error) in OTHERS.items():
-        found.rows.append([f"{who}, as measured before", step, None, seconds, error])
+        found.rows.append([f"{who}, as measured before", step, None, None, seconds, None, error])
     layer = _layer()
     found.summary = {f"{who.split()[0]} / Carousel, ms a step": OTHERS[who][0] / steps for who in OTHERS}
     found.summary |= {f"{who.split()[0]} / Carousel, process": OTHERS[who][1] / process for who in OTHERS}
@@ -147,21 +159,23 @@ def _forecaster(steps: int) -> Forecaster:
     return Forecaster(HORIZON, id="id", time="t", target="y", context=CONTEXT, config=_config(steps))
 
 
-def _steps(frame: pl.DataFrame) -> tuple[float, dict[str, float], float]:
-    """Medians in milliseconds: a step, its parts, and a look at the held-out windows."""
+def _steps(frame: pl.DataFrame) -> tuple[float, float, dict[str, float], float]:
+    """Medians in milliseconds: a step, the processor's time of it, its parts, and a look at the held-out windows."""
     clock = _Clock()
     with clock.watching():
         _forecaster(MEASURED).fit(frame, progress=clock)
     every = TrainConfig().evaluate_every
-    steps = [s for k, s in enumerate(clock.steps, 2) if k % every and k > 10]
-    whole = 1e3 * statistics.median(steps)
+    whole, busy = (
+        1e3 * statistics.median(s for k, s in enumerate(times, 2) if k % every and k > 10)
+        for times in (clock.steps, clock.processor)
+    )
     data, loss = (1e3 * statistics.median(part[10:]) for part in (clock.data, clock.loss))
     parts = {"data": data, "forward and loss": loss, "backward and update": whole - data - loss}
-    return whole, parts, 1e3 * statistics.median(clock.look)
+    return whole, busy, parts, 1e3 * statistics.median(clock.look)
 
 
-def _process(frame: pl.DataFrame, *, refit: bool) -> float:
-    """Seconds of `carousel fit forecast` from a CSV file to a model file, the interpreter's start included."""
+def _process(frame: pl.DataFrame, *, refit: bool) -> tuple[float, float]:
+    """Seconds, and those of the processor, of `carousel fit forecast` from CSV to model file, the start included."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         frame.write_csv(place / "data.csv")
@@ -170,9 +184,11 @@ def _process(frame: pl.DataFrame, *, refit: bool) -> float:
         command += f" --horizon {HORIZON} --context {CONTEXT} --set refit={str(refit).lower()}"
         command += "".join(f" --set {name}={value}" for name, value in settings.items())
         code = "import sys; from carousel.cli import main; sys.exit(main())"
-        started = time.perf_counter()
+        before, started = os.times(), time.perf_counter()
         subprocess.run([sys.executable, "-c", code, *command.split()], check=True, capture_output=True)
-        return time.perf_counter() - started
+        seconds, after = time.perf_counter() - started, os.times()
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    return seconds, used
 
 
 def _learnt(frame: pl.DataFrame, truth: np.ndarray) -> float:
