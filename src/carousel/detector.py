@@ -8,15 +8,15 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-import narwhals as nw
 import numpy as np
 from numpy.typing import NDArray
 
-from carousel.anomaly import runs
+from carousel.anomaly import detection
 from carousel.config import ModelConfig, from_json, to_json
+from carousel.detect_tables import interval_table, per_array, score_table
 from carousel.detection import DetectConfig, Rows, errors_of, train_detector
 from carousel.errors import CarouselError, DataError
-from carousel.heads.detect import DetectHead, Scores, most_of, score_rows
+from carousel.heads.detect import DetectHead, Scores, score_rows
 from carousel.heads.detect_fit import best_threshold
 from carousel.inputs.labels import label_array, label_column
 from carousel.inputs.rows import Sequences, channels
@@ -172,24 +172,14 @@ class Detector(SequenceEstimator):
         """
         sequences, found = self._found(X, source)
         if sequences.backend is None:
-            return _per_array(found.anomaly, sequences, X)
-        place = np.argsort(sequences.row)
-        made = [] if sequences.keys is None else [sequences.keys[name] for name in sequences.keys.columns]
-        score = [None if np.isnan(s) else float(s) for s in found.score[place]]
-        because = [", ".join(self._because(found, k)) or None for k in place.tolist()]
-        rest: dict[str, tuple[list[Any], Any]] = {
-            "score": (score, nw.Float64()),
-            "anomaly": (found.anomaly[place].tolist(), nw.Boolean()),
-            "because": (because, nw.String()),
-        }
-        made += [nw.new_series(n, values, kind, backend=sequences.backend) for n, (values, kind) in rest.items()]
-        return nw.from_dict({column.name: column for column in made}).to_native()
+            return per_array(found.anomaly, sequences, X)
+        return score_table(sequences, found, self.columns_)
 
     def scores(self, X: Any, *, source: str | None = None) -> Any:
         """Scores, NaN where no number is observed: of arrays an array [T] for each, of a table [N] in its order."""
         sequences, found = self._found(X, source)
         if sequences.backend is None:
-            return _per_array(found.score, sequences, X)
+            return per_array(found.score, sequences, X)
         made = np.empty_like(found.score)
         made[sequences.row - 1] = found.score
         return made
@@ -204,35 +194,10 @@ class Detector(SequenceEstimator):
         if isinstance(gap, bool) or not isinstance(gap, int | np.integer) or gap < 0:
             raise CarouselError(f"gap must be a whole number of rows, at least 0, got {gap!r}.")
         sequences, found = self._found(X, source)
-        spans = _merged(runs(found.anomaly, sequences.offsets), sequences.offsets, int(gap))
-        owner, columns = sequences.owner, self.columns_
-        parts = [found.parts[a : b + 1][found.anomaly[a : b + 1]].sum(0) for a, b in spans]
-        rest: dict[str, list[Any]] = {
-            "rows": [int(b - a + 1) for a, b in spans],
-            "score": [float(np.nanmax(found.score[a : b + 1])) for a, b in spans],
-            "because": [", ".join(most_of(part, columns)) for part in parts],
-        }
-        if sequences.backend is None:
-            edges = {name: [int(sequences.row[span[k]]) for span in spans] for k, name in enumerate(("start", "end"))}
-            return {"id": [int(owner[a]) for a, _ in spans]} | edges | rest
-        kinds = {"rows": nw.Int64(), "score": nw.Float64(), "because": nw.String()}
-        made = []
-        keys, roles = sequences.keys, sequences.roles
-        at = [sequences.row[spans[:, k]] - 1 for k in (0, 1)]
-        if roles.id:
-            made.append(keys[roles.id][at[0].tolist()])
-        for name, rows in zip(("start", "end"), at, strict=True):
-            if roles.time:
-                made.append(keys[roles.time][rows.tolist()].alias(name))
-            else:
-                made.append(nw.new_series(name, rows.tolist(), nw.Int64(), backend=sequences.backend))
-        made += [nw.new_series(name, values, kinds[name], backend=sequences.backend) for name, values in rest.items()]
-        return nw.from_dict({column.name: column for column in made}).to_native()
+        return interval_table(sequences, found, self.columns_, int(gap))
 
     def score(self, X: Any, y: Any = None, *, source: str | None = None) -> float:
         """Composite F1 (row precision, event recall) of the flags against the target column, or `y` of arrays."""
-        from carousel.anomaly import detection
-
         sequences, labels = self.read_labelled(X, y, source=source)
         found = detection(self.scored(sequences).anomaly, labels, sequences.offsets)
         if found.composite_f1 is None:
@@ -398,24 +363,3 @@ class Detector(SequenceEstimator):
     def _found(self, X: Any, source: str | None) -> tuple[Sequences, Scores]:
         sequences = self.read(X, source=source or ("data" if is_frame(X) else "X"))
         return sequences, self.scored(sequences)
-
-    def _because(self, found: Scores, row: int) -> list[str]:
-        return most_of(found.parts[row], self.columns_) if found.anomaly[row] else []
-
-
-def _merged(spans: Ints, offsets: Ints, gap: int) -> Ints:
-    """Runs of one sequence with at most `gap` rows between them become one."""
-    owner = np.searchsorted(offsets, spans[:, 0], side="right")
-    found: list[list[int]] = []
-    for k, (a, b) in enumerate(spans.tolist()):
-        if found and owner[k] == owner[k - 1] and a - found[-1][1] - 1 <= gap:
-            found[-1][1] = b
-        else:
-            found.append([a, b])
-    return np.array(found, np.int64).reshape(-1, 2)
-
-
-def _per_array(values: NDArray[Any], sequences: Sequences, X: Any) -> Any:
-    """A list of arrays [T], or one array [B, T] where X was one."""
-    parts = np.split(values, sequences.offsets[1:-1])
-    return np.stack(parts) if isinstance(X, np.ndarray) and X.dtype != object else parts

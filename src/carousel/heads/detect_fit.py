@@ -7,8 +7,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from carousel.heads.detect import View, window_means
 from carousel.heads.tail import tail_limit
+from carousel.heads.view import View, window_means
 
 __all__ = ["best_threshold", "few_samples", "fit_view"]
 
