@@ -53,7 +53,18 @@ class Classifier(SequenceEstimator):
     task = "classify"
     per_row = False
     defaults: ClassVar[TrainConfig] = TrainConfig(
-        batch_size=32, steps=2000, epochs=60, evaluate_every=25, patience=12, dropout=0.2, averaging=0.98, width=0
+        batch_size=32,
+        steps=2000,
+        epochs=60,
+        learning_rate=1.5e-3,
+        evaluate_every=25,
+        patience=16,
+        averaging=0.98,
+        width=0,
+        dropout=0.4,
+        hide=0.5,
+        noise=0.5,
+        replicate=0.5,
     )
     _parameters = (
         "target",
@@ -82,7 +93,7 @@ class Classifier(SequenceEstimator):
         categorical: Sequence[str] = (),
         long: Sequence[str] | None = None,
         kind: Literal["label", "regression"] = "label",
-        pooling: Pooling = "mean",
+        pooling: Pooling = "last",
         class_weight: Literal["balanced"] | Mapping[Any, float] | None = None,
         quantiles: Sequence[float] = (0.05, 0.95),
         seeds: int = 1,

@@ -140,7 +140,7 @@ def classify(
     categorical: Categorical = None,
     long: Long = None,
     kind: Kind = "label",
-    pooling: Annotated[str, typer.Option(metavar="HOW", help="last, mean, max or attention.")] = "mean",
+    pooling: Annotated[str, typer.Option(metavar="HOW", help="last, mean, max or attention.")] = "last",
     class_weight: ClassWeight = None,
     valid: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Sequences to validate on, instead of some of DATA.")
