@@ -15,9 +15,9 @@ import polars as pl
 import pytest
 import torch
 
-from carousel import Classifier, DataError, Detector, Forecaster, NotSupported, Tagger, modelfile
+from carousel import Classifier, DataError, Detector, Forecaster, NotSupported, Tagger, Translator, modelfile
 from carousel.cell import CellSpec
-from carousel.config import ModelConfig, StackConfig
+from carousel.config import TASKS, ModelConfig, StackConfig
 from carousel.export import onnx as onnx_export
 from carousel.export import onnx_channels, onnx_detect, onnx_forecast, onnx_rows, onnx_windows
 from carousel.export.layers import stack_of
@@ -26,13 +26,14 @@ from carousel.heads.classify import ClassifyHead
 from carousel.heads.detect import DetectHead, View
 from carousel.heads.forecast import DEFAULT_QUANTILES, ForecastHead
 from carousel.heads.generate import GenerateHead
+from carousel.heads.search import Beam
 from carousel.heads.tag import TagHead
 from carousel.heads.translate import TranslateHead
 from carousel.inputs.clock import Grid
 from carousel.inputs.fitted import Column, TableInput
 from carousel.inputs.roles import Roles
 from carousel.inputs.sequence import Channel, SequenceInput
-from carousel.inputs.text import PairInput, TextInput, fit_vocabulary
+from carousel.inputs.text import END, PairInput, TextInput, fit_vocabulary
 from carousel.model import members_from
 from onnx_cases import RELATIVE, run, session
 from stream_cases import changed, classifier, detector, frame, rich_rows, tagger, write
@@ -264,6 +265,9 @@ KNOWN = {
     TagHead: "kind width classes type temperature mean scale quantiles errors ahead threshold",
     DetectHead: "method columns width window code reference rest threshold floor views keep",
     View: "of rows centre spread correlation low high limit largest",
+    TextInput: "column words",
+    PairInput: "columns source target",
+    TranslateHead: "embedding attention input_feeding shared encoder_layers dropout",
     GenerateHead: "embedding dropout input_dropout layer_dropout word_dropout",
 }
 
@@ -388,20 +392,63 @@ def test_what_follows_each_token_and_pieces(choices: dict[str, Any], tmp_path: P
         np.testing.assert_allclose(log[0, 0], found["log_probabilities"][0, k], rtol=1e-5)
 
 
-def test_a_language_model_brings_its_vocabulary_and_a_translator_is_refused(tmp_path: Path) -> None:
+def test_texts_go_in_as_they_are_sampled_from(tmp_path: Path) -> None:
     path = write(language_model(), tmp_path)
-    said = json.loads(onnx.load_model_from_string(onnx_export.model_graph(path)).metadata_props[0].value)
-    assert said["vocabulary"]["marks"] == {"begin": 0, "end": 1, "turn": 2}
-    assert "haus" in said["vocabulary"]["tokenizer"]
-    with pytest.raises(NotSupported, match="a language model takes tokens"):
-        feeds(path, ["ein"])
+    fed = feeds(path, ["ein see", ""])
     words = language_model().input.words
-    pair = PairInput(("de", "en"), words)
-    translator = ModelConfig("translate", pair, StackConfig(8), TranslateHead(embedding=6))
-    path = write(translator, tmp_path)
-    with pytest.raises(
-        NotSupported, match="a model of the task 'translate' has no ONNX graph; forecast, classify, tag"
-    ):
-        onnx_export.model_graph(path)
+    assert fed["tokens"].tolist() == [[END, *words.encode(["ein see"])[0]], [END] * 3]
+    assert fed["lengths"].tolist() == [3, 1]
+    said = json.loads(onnx.load_model_from_string(onnx_export.model_graph(path)).metadata_props[0].value)
+    assert said["marks"] == {"begin": 0, "end": 1, "turn": 2}
+    assert "haus" in said["vocabulary"]["tokenizer"]
+    with pytest.raises(DataError, match="data: a list of texts is expected"):
+        feeds(path, "ein see")
+
+
+# translators
+
+
+def translator(attention: Any, feeding: bool, shared: bool, seeds: int, **cell: Any) -> ModelConfig:
+    source = fit_vocabulary(["ein haus am see", "ein see"], kind="word", size=300)
+    target = None if shared else fit_vocabulary(["a house at the lake sees many birds"], kind="word", size=300)
+    head = TranslateHead(6, attention, feeding, shared, encoder_layers=2, dropout=0.0)
+    pair = PairInput(("de", "en"), source, target)
+    return ModelConfig("translate", pair, StackConfig(8, 2, 0.0, CellSpec(**cell)), head, seeds)
+
+
+SOURCES = ["ein haus am see", "ein see", "haus am see ein see am haus", "am"]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        translator("general", False, True, 2),
+        translator("dot", True, False, 1),
+        translator("additive", True, True, 2),
+        translator("additive", False, False, 1, layer_norm=True, peephole=True),
+    ],
+    ids=lambda config: f"{config.head.attention}-{config.head.input_feeding}-{config.seeds}",
+)
+def test_translations_are_those_of_a_beam_of_one(config: ModelConfig, tmp_path: Path) -> None:
+    path = write(config, tmp_path, seed=4)
+    expected = Translator.load(path).search(SOURCES, beam=Beam(1, length_penalty=0.0))
+    found = run(onnx_export.model_graph(path), feeds(path, SOURCES))
+    answers = [row[: int(np.argmax(row == END))] for row in found["translation"]]  # every answer ends
+    assert config.input.out.decode(answers) == [hypotheses[0][0] for hypotheses in expected]
+    close(found["log_probability"], [hypotheses[0][1] for hypotheses in expected])
+    alone = run(onnx_export.model_graph(path), feeds(path, SOURCES[1:2]))
+    close(alone["log_probability"], found["log_probability"][1:2])
+
+
+def test_translators_have_no_single_lstm_and_no_empty_sources(tmp_path: Path) -> None:
+    path = write(translator("general", False, True, 1), tmp_path)
     with pytest.raises(NotSupported, match="a translator has an encoder and a decoder with attention"):
         stack_of(path, None)
+    with pytest.raises(DataError, match="lines: text 2 is empty; leave it out"):
+        feeds(path, ["ein", ""], source="lines")
+    with pytest.raises(NotSupported, match="its graph has no state; whole sequences go in"):
+        start(path, 1)
+
+
+def test_every_task_has_a_graph() -> None:
+    assert set(onnx_export.GRAPHS) == set(TASKS)

@@ -14,7 +14,6 @@ import numpy as np
 
 from carousel import atomic, modelfile
 from carousel.config import ModelConfig
-from carousel.errors import NotSupported
 from carousel.export.layers import Layers
 from carousel.export.onnx_cells import Run, stack
 from carousel.export.onnx_graph import OPSET, Graph
@@ -56,16 +55,14 @@ def model_graph(model: str | Path, scan: bool = False) -> bytes:
     model = Path(model)
     weights, document = modelfile.read(model)
     config = ModelConfig.from_json(document["model"])
-    g = graph_of(config, weights, str(model), scan)
+    g = graph_of(config, weights, scan)
     fingerprint = hashlib.sha256(model.read_bytes()).hexdigest()
     found = metadata(config, document["provenance"], fingerprint, g.states)
     return g.model(found, f"{config.task}, written by carousel export")
 
 
-def graph_of(config: ModelConfig, weights: Mapping[str, Any], name: str = "model", scan: bool = False) -> Graph:
-    """The graph of a model; NotSupported where its task has none."""
-    if config.task not in GRAPHS:
-        raise NotSupported(f"{name}: a model of the task {config.task!r} has no ONNX graph; {_HAVE} have one.")
+def graph_of(config: ModelConfig, weights: Mapping[str, Any], scan: bool = False) -> Graph:
+    """The graph of a model."""
     found: Graph = import_module(GRAPHS[config.task]).graph(config, weights, scan)
     return found
 
@@ -83,5 +80,5 @@ GRAPHS = {
     "tag": "carousel.export.onnx_sequence",
     "detect": "carousel.export.onnx_detect",
     "generate": "carousel.export.onnx_generate",
+    "translate": "carousel.export.onnx_translate",
 }
-_HAVE = ", ".join(GRAPHS)

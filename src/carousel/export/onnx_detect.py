@@ -282,7 +282,7 @@ class _Past:
             ], outputs
 
         live = self.live.unsqueeze(2) if isinstance(wide, tuple) else self.live
-        last, found = g.scan(states, {"now": values.transpose(*order), "live": live}, live_step)
+        last, found = g.scan(states, {"now": values.transpose(*order), "live": live}, live_step, rank=len(order) - 1)
         if self.carried:
             for name, value in zip(states, last, strict=True):
                 g.carry(f"{name}{self.suffix}", value)

@@ -12,6 +12,7 @@ from carousel import modelfile
 from carousel.config import ModelConfig
 from carousel.errors import DataError, NotSupported
 from carousel.export import onnx, onnx_forecast, onnx_sequence
+from carousel.inputs.text import END
 
 __all__ = ["feeds", "start"]
 
@@ -21,19 +22,18 @@ Feeds = dict[str, NDArray[Any]]
 def feeds(model: str | Path, data: Any, future: Any = None, *, source: str = "data") -> Feeds:
     """The inputs, by name, of the graph exported from the file `model`, for every series or sequence of `data`.
 
-    data: a pandas, polars or Arrow table (arrays too for models of sequences); future: as in `Forecaster.predict`.
+    data: a pandas, polars or Arrow table (arrays too for models of sequences, texts for models of text); future: as in
+    `Forecaster.predict`.
     Series and sequences are sorted by id, as predict has them. A tagger's state is not among them: see `start`.
     Raises DataError for faults of the data, as `predict` does.
     """
     config = _config(model)
     if config.task == "forecast":
         return _forecast(config, data, future, source)
-    if config.task == "generate":
-        raise NotSupported(
-            "a language model takes tokens: give config_.input.words.encode(texts), padded to [B, T], and lengths [B]."
-        )
     if future is not None:
         raise DataError(f"future: a model that can {config.task} looks at no rows ahead; leave it out.")
+    if config.task in ("generate", "translate"):
+        return _texts(config, data, source)
     from carousel.inputs.rows import raw_channels, read_arrays, read_sequences
 
     seen = config.input
@@ -57,7 +57,7 @@ def start(model: str | Path, batch: int) -> Feeds:
     """
     weights, document = modelfile.read(model)
     config = ModelConfig.from_json(document["model"])
-    states = onnx.graph_of(config, weights, str(model)).states
+    states = onnx.graph_of(config, weights).states
     if not states:
         raise NotSupported(f"{model}: its graph has no state; whole sequences go in.")
     sizes = {name: [size if isinstance(size, int) else batch for size in state.shape] for name, state in states.items()}
@@ -67,6 +67,22 @@ def start(model: str | Path, batch: int) -> Feeds:
 def _config(model: str | Path) -> ModelConfig:
     _, document = modelfile.read(model)
     return ModelConfig.from_json(document["model"])
+
+
+def _texts(config: ModelConfig, texts: Any, source: str) -> Feeds:
+    """Prompts after the mark END, as language models are trained; sources before it, and how long answers may be."""
+    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+        raise DataError(f"{source}: a list of texts is expected; give one, as ['ein Haus'].")
+    writes = config.task == "generate"
+    ids = (config.input.words if writes else config.input.source).encode(texts)
+    lengths = np.asarray(ids.lengths, np.int64)
+    if not writes and not lengths.all():
+        raise DataError(f"{source}: text {int(lengths.argmin()) + 1} is empty; leave it out.")
+    tokens = np.full((len(lengths), int(lengths.max()) + 1), END)
+    own = tokens[:, 1:] if writes else tokens[:, :-1]
+    own[np.arange(own.shape[1]) < lengths[:, None]] = ids.values
+    found = {"tokens": tokens, "lengths": lengths + 1}
+    return found if writes else found | {"limits": 2 * lengths + 10}
 
 
 def _forecast(config: ModelConfig, data: Any, future: Any, source: str) -> Feeds:

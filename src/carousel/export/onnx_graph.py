@@ -204,10 +204,12 @@ class Graph:
         sequences: Mapping[str, Value],
         step: Callable[[Graph, dict[str, Value]], tuple[Sequence[Value], Sequence[Value]]],
         *,
+        rank: int = 2,
         backwards: bool = False,
     ) -> tuple[list[Value], list[Value]]:
         """A Scan over the first axis of `sequences`: `step` gives the next states and the outputs of one step, in a
-        graph that also sees the values of this one. Returns the last states and the outputs, one behind the other."""
+        graph that also sees the values of this one; both have `rank` axes, as runtimes want to know within a Loop.
+        Returns the last states and the outputs, one behind the other."""
         body = Graph(self.fresh("step"), self)
         given = {
             name: body.input(f"{body.name}_{name}", value.dtype, None)
@@ -215,7 +217,7 @@ class Graph:
         }
         made = [list(part) for part in step(body, given)]
         for k, value in enumerate(made[0] + made[1]):
-            body.output(value, f"{body.name}_out_{k}", None)
+            body.output(value, f"{body.name}_out_{k}", [None] * rank)
         names = [self.fresh("scan") for _ in made[0] + made[1]]
         directions = {"scan_input_directions": [int(backwards)] * len(sequences)}
         directions["scan_output_directions"] = [int(backwards)] * len(made[1])
@@ -231,6 +233,28 @@ class Graph:
         )
         found = [Value(self, name, value.dtype) for name, value in zip(names, made[0] + made[1], strict=True)]
         return found[: len(made[0])], found[len(made[0]) :]
+
+    def loop(
+        self,
+        states: Mapping[str, Value],
+        step: Callable[[Graph, Value, dict[str, Value]], tuple[Value, Sequence[Value], Sequence[Value]]],
+    ) -> tuple[list[Value], list[Value]]:
+        """A Loop: `step` is given its number and the states, and says whether another follows, the next states and the
+        outputs. Returns the last states and the outputs, one behind the other."""
+        body = Graph(self.fresh("step"), self)
+        at = body.input(f"{body.name}_number", np.int64, [])
+        body.input(f"{body.name}_going_on", bool, [])
+        given = {name: body.input(f"{body.name}_{name}", value.dtype, None) for name, value in states.items()}
+        going_on, following, outputs = step(body, at, given)
+        made = [*following, *outputs]
+        body.output(going_on, f"{body.name}_out_going_on", [])
+        for k, value in enumerate(made):
+            body.output(value, f"{body.name}_out_{k}", None)
+        names = [self.fresh("loop") for _ in made]
+        start = ["", self.constant(np.array(True)).name, *(value.name for value in states.values())]
+        self.nodes.append(self.helper.make_node("Loop", start, names, body=body.proto()))
+        found = [Value(self, name, value.dtype) for name, value in zip(names, made, strict=True)]
+        return found[: len(states)], found[len(states) :]
 
     def choose(self, condition: Value, yes: Callable[[Graph], Value], no: Callable[[Graph], Value]) -> Value:
         """An If: only one of the two is computed, in a graph that also sees the values of this one."""

@@ -23,8 +23,8 @@ def metadata(
 
     `codes` say how a category enters: 0 is missing, 1 was never seen in training, those of `values` follow from 2 on; a
     hashed one is 2 + FNV-1a (32 bits, of the UTF-8 bytes) modulo `buckets`. `fingerprint` is the SHA-256 of the model
-    file that was exported, `data` that of what the model was trained on. Of a language model `vocabulary.tokenizer` is
-    the JSON of the `tokenizers` library; ids of its tokens follow those of the marks. `state` says of every state its
+    file that was exported, `data` that of what the model was trained on. Of texts `tokenizer` is the
+    JSON of the `tokenizers` library; ids of its tokens follow those of the marks. `state` says of every state its
     shape and with what it is filled at first, null being NaN.
     """
     table = config.input
@@ -33,8 +33,12 @@ def metadata(
     # NaN is no JSON
     fills = {name: None if np.isnan(state.begin) else state.begin for name, state in states.items()}
     found["state"] = {name: {"shape": list(state.shape), "begin": fills[name]} for name, state in states.items()}
-    if config.task == "generate":
-        found["vocabulary"] = to_json(table.words) | {"marks": {"begin": BEGIN, "end": END, "turn": TURN}}
+    if config.task in ("generate", "translate"):
+        found["marks"] = {"begin": BEGIN, "end": END, "turn": TURN}
+        both = (
+            {"vocabulary": table.words} if config.task == "generate" else {"source": table.source, "target": table.out}
+        )
+        found |= {name: to_json(words) for name, words in both.items()}
         return {"carousel": json.dumps(found, ensure_ascii=False)}
     found |= {"roles": to_json(table.roles), "codes": {}}
     for column in table.embedded:
