@@ -35,6 +35,9 @@ def test_an_example_runs_and_has_at_most_40_lines(
         assert made["made"].height == 28
     if path.stem == "onnx_runtime":
         assert made["apart"] < 1e-6
+    if path.stem == "forecast_on_a_chip":
+        assert abs(made["report"]["loss_percent"]) < 2
+        assert made["report"]["state_bytes"] < 1000
     if path.stem == "stocks":
         assert made["found"].of("last value", "vol").rmse > made["found"].of("linear autoregression", "vol").rmse
         assert 0.3 < made["right"] < 0.7
