@@ -263,5 +263,21 @@ def test_bad_data_are_refused(fitted: Detector) -> None:
         Detector().predict(machine())
     with pytest.raises(ValueError, match="risk must be a share"):
         DetectConfig(risk=0.0)
-    with pytest.raises(ValueError, match="smooth and level must be rows"):
-        DetectConfig(smooth=())
+    for smooth in ((), (0,), (1.5,), (True,)):
+        with pytest.raises(ValueError, match="smooth and level must be rows"):
+            DetectConfig(smooth=smooth)
+    scattered = machine().with_columns(odd=(pl.col("t") % 3 != 0).cast(pl.Int64))
+    with pytest.raises(DataError, match="lie too far apart"):
+        Detector(time="t", target="odd", config=QUICK).fit(scattered)
+    gone = machine().with_columns(pl.lit(None, pl.Float64).alias("a"), pl.lit(None, pl.Float64).alias("b"))
+    with pytest.warns(UserWarning, match="no value is observed"), pytest.raises(DataError, match="no number column"):
+        Detector(time="t", target="odd", config=QUICK).fit(gone)
+    with pytest.raises(DataError, match="infinite"):
+        fitted.predict(machine().with_columns(pl.lit(np.inf).alias("a")))
+
+
+def test_scikit_learn_clones_it() -> None:
+    from sklearn.base import clone
+
+    model = Detector(time="t", scoring=DetectConfig(risk=0.01), config=QUICK)
+    assert clone(model).get_params() == model.get_params()

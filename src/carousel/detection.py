@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from carousel.config import ModelConfig
+from carousel.errors import DataError
 from carousel.heads.detect import DetectHead, forecast, forecast_errors, last_values
 from carousel.heads.detect_fit import fit_view
 from carousel.heads.detect_net import student_loss
@@ -58,7 +59,8 @@ class DetectConfig:
     noise: float = 0.5
 
     def __post_init__(self) -> None:
-        if not self.smooth or any(k < 1 for k in self.smooth + self.level):
+        counts = (*self.smooth, *self.level)
+        if not self.smooth or any(isinstance(k, bool) or not isinstance(k, int) or k < 1 for k in counts):
             raise ValueError(f"smooth and level must be rows, at least 1 each, got {self.smooth} and {self.level}")
         if not 0 < self.risk < 1:
             raise ValueError(f"risk must be a share in (0, 1), got {self.risk}")
@@ -98,6 +100,11 @@ class DetectTask:
         offsets = rows.channels.offsets
         self.owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
         self.starts = self._starts(rows.learned)
+        if not len(self.starts):
+            raise DataError(
+                "the rows to learn from lie too far apart: no piece of a sequence holds more of them than of others;"
+                " give longer stretches without known anomalies."
+            )
         held = self._starts(rows.held)[:: max(1, self.length // 2)]
         self.held_out = held[np.linspace(0, len(held) - 1, min(len(held), MOST_HELD_OUT)).astype(np.int64)]
 
