@@ -97,6 +97,7 @@ def compare(grid: Grid) -> Report:
     if grid != Grid(seconds=grid.seconds):
         raise CarouselError("bench fit has one setting, that of the figures beside it; leave --hidden, --batch out.")
     frame, truth = _table()
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     found = Report(
         title=f"fit forecast: hidden {HIDDEN}, 1 layer, {BATCH} windows a step, context {CONTEXT}, horizon {HORIZON}",
         columns=(
@@ -125,6 +126,7 @@ def compare(grid: Grid) -> Report:
     told = ", ".join(f"{name} {value:.2f}" for name, value in parts.items())
     found.notes = [
         f"parts of a step, ms: {told}; torch.nn.LSTM of this shape alone takes {layer:.2f} ms here and now.",
+        f"{load:.1f} processes wanted the {os.cpu_count()} cores when this began.",
         f"a look at the held-out windows takes {looks:.0f} ms, every {TrainConfig().evaluate_every} steps.",
         f"with refit, the default, {WHOLE} steps and then as many as were best on all rows take {twice:.1f} s.",
         "the others' figures were measured on a machine of this kind at rest, not now: where this one is busy, the"
