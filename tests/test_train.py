@@ -297,3 +297,15 @@ def test_the_largest_choices_still_train() -> None:
     edge = {"seed": 2**62, "clip": 1e9, "recency": 1e9, "ridge": 1e9, "epochs": 1e9, "linear_rate": 1000}
     made = train(Regression(), TrainConfig(**{**vars(SMALL), **edge}), seeds=2)
     assert all(torch.isfinite(value).all() for weights in made.members for value in weights.values())
+
+
+def test_other_precisions_train_through_fabric_and_resume(tmp_path: Path) -> None:
+    config = TrainConfig(**{**vars(SMALL), "precision": "bf16-mixed", "accelerator": "cpu"})
+    whole = train(Regression(), config, checkpoint=tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(Regression(signals={11: signal.SIGINT}), config, checkpoint=tmp_path / "c")
+    assert same(whole, train(Regression(), config, checkpoint=tmp_path / "c", resume=True))
+    plain = train(Regression(), TrainConfig(**{**vars(SMALL), "accelerator": "cpu"}))
+    assert not same(whole, plain)
+    for name, weight in whole.members[0].items():
+        torch.testing.assert_close(weight, plain.members[0][name], rtol=0, atol=0.02)

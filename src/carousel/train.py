@@ -180,9 +180,8 @@ class _Loop:
         if isinstance(self.fabric, _Processor):
             self.model, self.optimizer = plain, AdamW(groups)
         else:
-            self.model, self.optimizer = self.fabric.setup(
-                plain, torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
-            )
+            # not the fused one, which with 16-mixed unscales gradients by itself, so that Fabric refuses to clip them
+            self.model, self.optimizer = self.fabric.setup(plain, torch.optim.AdamW(groups, lr=config.learning_rate))
         self.plain = plain.train()
         self.average = {k: v.detach().clone() for k, v in self.plain.state_dict().items()}
         self.best = {k: v.clone() for k, v in self.average.items()}
