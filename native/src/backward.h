@@ -33,6 +33,7 @@ class Backward {
           seed_(layer.seed + static_cast<uint64_t>(part.direction)),
           reserve_(Reserve<T>::of(layer, gradients.reserve, part.direction)),
           checkpoints_(Checkpoints<T>::of(layer, gradients.reserve, part.direction)),
+          plain_(is_plain(layer) && sizeof(S) == sizeof(T)),
           units_(z_.U, team.index, team.count),
           columns_(blocks_of<T>(z_.P), team.index, team.count),
           inputs_(blocks_of<T>(z_.I), team.index, team.count),
@@ -175,7 +176,7 @@ class Backward {
                             z_.P, units_.first, units_.last, false, back_.of_m, z_.Hp);
         }
         if (spec_.layer_norm)
-            for (int64_t p = 0; p < active; ++p) normed_row(p, s, base + p);
+            normed_rows(active, s, base);
         else
             for (int64_t u = units_.first; u < units_.last; ++u) unit(u, active, s, base);
         if (to_.elapsed)
@@ -189,7 +190,8 @@ class Backward {
             tile_columns(back_.h_tiles + base * K, K, active, tiles_.back_h, K / tile_k, columns_.first, columns_.last,
                          to, z_.Pp);
         } else {
-            product_columns(z, active, packed_.back_h, z_.U * z_.W, columns_.first, columns_.last, false, to, z_.Pp);
+            gradient_columns(z, active, packed_.back_h, z_.U * z_.W, columns_.first, columns_.last, s % 2 == 1, to,
+                             z_.Pp);
         }
         if (back_.through) add_through(active);
     }
@@ -207,10 +209,7 @@ class Backward {
         return spec_.projection ? load(back_.of_m + p * z_.Hp + u * VL<T>) : of_output(u, p, s, desk_.row[at]);
     }
 
-    struct Totals {
-        V bias[Cell::gates] = {};
-        V i{}, f{}, o{}, rate{};
-    };
+    typedef carousel::CAROUSEL_NS::Totals<T, Cell::gates> Totals;
 
     struct Saved {
         V gate[Cell::gates];
@@ -234,11 +233,7 @@ class Backward {
         return v;
     }
 
-    typename Cell::Peephole peephole(int64_t u) const {
-        if (!spec_.peephole) return {};
-        const T* p = packed_.peephole + u * 3 * VL<T>;
-        return {load(p), load(p + VL<T>), load(p + 2 * VL<T>)};
-    }
+    typename Cell::Peephole peephole(int64_t u) const { return peephole_of<Cell>(packed_, u); }
 
     // From the gradients of the output gate and of c (through h alone) to those of z; returns the share of the gap.
     typename Cell::Gradient pass(int64_t u, int64_t p, int64_t s, const Saved& v, V of_o, V of_c, Totals& sum, V& gap) {
@@ -269,18 +264,37 @@ class Backward {
         return d;
     }
 
-    void add(int64_t u, const Totals& sum) {
-        const auto into = [](T* to, V v) { store(to, load(to) + v); };
-        for (int g = 0; g < Cell::gates; ++g) into(sums_.bias + u * z_.W + g * VL<T>, sum.bias[g]);
-        if (spec_.peephole) {
-            into(sums_.peephole + u * 3 * VL<T>, sum.i);
-            into(sums_.peephole + (u * 3 + 1) * VL<T>, sum.f);
-            into(sums_.peephole + (u * 3 + 2) * VL<T>, sum.o);
+    // `unit` for the plain cell. It asks nothing twice, and fetches what the next rows have kept.
+    void plain_unit(int64_t u, int64_t active, int64_t base) {
+        const int64_t k = u * VL<T>, n = z_.H - k, W = z_.W, apart = z_.Hp;
+        const int64_t kept = reserve_.width, far = to_.of_y_stride;
+        const int64_t *const row = desk_.row + base, *const slot = desk_.slot + base;
+        const T *const *const before = desk_.c + base, *const of_y = static_cast<const T*>(to_.of_y) + d_ * z_.P + k;
+        const T* const gates = reserve_.data + u * W;
+        T *const h = back_.h + k, *const c = back_.c + k, *const z = back_.x_z + (u * back_.capacity + base) * W;
+        V bias[Cell::gates] = {}, one = all(T(1));
+        for (int64_t p = 0; p < active; ++p) {
+            const int64_t next = p + 6 < active ? p + 6 : active - 1;
+            for (int64_t g = 0; g < W; g += line<T>) __builtin_prefetch(gates + slot[next] * kept + g, 0, 3);
+            __builtin_prefetch(before[next] + k, 0, 3);
+            V gate[Cell::gates], of_z[Cell::gates];
+#pragma GCC unroll 4
+            for (int g = 0; g < Cell::gates; ++g) gate[g] = load(gates + slot[p] * kept + g * VL<T>);
+            const V old = load(before[p] + k), shown = tanh<T>(Cell::cell(gate, old, T(0)));
+            const V of = load(h + p * apart) + load_first(of_y + row[p] * far, n);
+            const V of_c = fma(of * gate[Cell::O], one - shown * shown, load(c + p * apart));
+            store(c + p * apart, Cell::backward(of_z, gate, old, of * shown, of_c));
+#pragma GCC unroll 4
+            for (int g = 0; g < Cell::gates; ++g) {
+                bias[g] += of_z[g];
+                store(z + p * W + g * VL<T>, of_z[g]);
+            }
         }
-        if (spec_.decay) into(sums_.rate + u * VL<T>, sum.rate);
+        for (int g = 0; g < Cell::gates; ++g) add_to(sums_.bias + u * W + g * VL<T>, bias[g]);
     }
 
     void unit(int64_t u, int64_t active, int64_t s, int64_t base) {
+        if (plain_) return plain_unit(u, active, base);
         Totals total;
         for (int64_t p = 0; p < active; ++p) {
             const int64_t at = base + p;
@@ -294,7 +308,7 @@ class Backward {
             into_tiles(back_.x_tiles, u, at, z);
             if (spec_.decay) back_.gap[at] = sum<T>(gap) + (u ? back_.gap[at] : 0);
         }
-        add(u, total);
+        add_totals(spec_, sums_, u, total);
     }
 
     void into_tiles(bf16* tiles, int64_t u, int64_t at, const T* z) const {
@@ -305,48 +319,90 @@ class Backward {
             (void)tiles, (void)u, (void)at, (void)z;
     }
 
-    void normed_row(int64_t p, int64_t s, int64_t at) {
+    // In three sweeps over the rows, as forward's.
+    void normed_rows(int64_t active, int64_t s, int64_t base) {
+        for (int64_t p = 0; p < active; ++p) through_norm_of_c(p, s, base + p);
+        for (int64_t u = 0; u < z_.U; ++u) normed_unit(u, active, s, base);
+        const int64_t apart = back_.capacity * z_.W;
+        for (int64_t at = base; at < base + active; ++at) {
+            const int64_t slot = desk_.slot[at];
+            T *const x = back_.x_z + at * z_.W, *const h = back_.h_z + at * z_.W;
+            normalise_backward(x, reserve_.norm_x(slot), apart, z_.W, reserve_.scale(slot)[0], z_.U, z_.G, z_.H);
+            normalise_backward(h, reserve_.norm_h(slot), apart, z_.W, reserve_.scale(slot)[1], z_.U, z_.G, z_.H);
+            for (int64_t u = 0; u < z_.U; ++u) {
+                into_tiles(back_.x_tiles, u, at, x + u * apart);
+                into_tiles(back_.h_tiles, u, at, h + u * apart);
+            }
+        }
+    }
+
+    // What x_z and h_z hold between the sweeps: c normalised, the gradients of c (through h alone), of o, and of c
+    // shown.
+    struct Between {
+        T *c, *of_c, *of_o, *of_shown;
+    };
+
+    Between between(int64_t u, int64_t at) const {
+        T *const x = back_.x_z + (u * back_.capacity + at) * z_.W, *const h =
+                                                                       back_.h_z + (u * back_.capacity + at) * z_.W;
+        return {x, x + VL<T>, x + 2 * VL<T>, h};
+    }
+
+    void through_norm_of_c(int64_t p, int64_t s, int64_t at) {
         const int64_t apart = back_.capacity * z_.W;
         const V one = all(T(1));
-        for (int64_t u = 0; u < z_.U; ++u) store(desk_.norm_c + u * VL<T>, saved(u, at).c);
-        const Statistics<T> n = statistics(desk_.norm_c, VL<T>, z_.U, 1, z_.H);
+        const Between row = between(0, at);
+        for (int64_t u = 0; u < z_.U; ++u) store(row.c + u * apart, saved(u, at).c);
+        const Statistics<T> n = statistics(row.c, apart, z_.U, 1, z_.H);
         for (int64_t u = 0; u < z_.U; ++u) {
             const int64_t k = u * VL<T>;
-            const V c = (load(desk_.norm_c + k) - all(n.mean)) * all(n.scale), weight = load(packed_.norm_c + k);
+            const Between b = between(u, at);
+            const V c = (load(b.c) - all(n.mean)) * all(n.scale), weight = load(packed_.norm_c + k);
             const V shown = tanh<T>(fma(c, weight, load(packed_.norm_bias_c + k)));
             const V o = load(reserve_.gates(desk_.slot[at]) + u * z_.W + Cell::O * VL<T>), of = of_m(u, p, s, at);
             if (spec_.projection) store(back_.m + at * z_.Hp + k, o * shown);
             const V of_shown = of * o * (one - shown * shown);
-            store(sums_.norm_c + k, fma(of_shown, c, load(sums_.norm_c + k)));
-            store(sums_.norm_bias_c + k, load(sums_.norm_bias_c + k) + of_shown);
-            store(desk_.norm_c + k, c);
-            store(desk_.of_o + k, of * shown);
-            store(desk_.of_c + k, of_shown * weight);
+            store(b.c, c);
+            store(b.of_c, of_shown * weight);
+            store(b.of_o, of * shown);
+            store(b.of_shown, of_shown);
         }
-        normalise_backward(desk_.of_c, desk_.norm_c, VL<T>, VL<T>, n.scale, z_.U, 1, z_.H);
-        T *x = back_.x_z + at * z_.W, *h = back_.h_z + at * z_.W;
-        const T *norm_x = reserve_.norm_x(desk_.slot[at]), *norm_h = reserve_.norm_h(desk_.slot[at]);
-        V gap = zero<T>();
-        for (int64_t u = 0; u < z_.U; ++u) {
-            Totals total;
-            const auto d =
-                pass(u, p, s, saved(u, at), load(desk_.of_o + u * VL<T>), load(desk_.of_c + u * VL<T>), total, gap);
+        normalise_backward(row.of_c, row.c, apart, apart, n.scale, z_.U, 1, z_.H);
+    }
+
+    void normed_unit(int64_t u, int64_t active, int64_t s, int64_t base) {
+        Totals total;
+        V gain_x[Cell::gates], gain_h[Cell::gates], of_x[Cell::gates] = {}, of_h[Cell::gates] = {}, of_c{}, of_bias{};
+        for (int g = 0; g < Cell::gates; ++g) {
+            gain_x[g] = load(packed_.norm_x + u * z_.W + g * VL<T>);
+            gain_h[g] = load(packed_.norm_h + u * z_.W + g * VL<T>);
+        }
+        for (int64_t p = 0; p < active; ++p) {
+            const int64_t at = base + p;
+            const Between b = between(u, at);
+            const T* const norm_x = reserve_.norm_x(desk_.slot[at]) + u * z_.W;
+            const T* const norm_h = reserve_.norm_h(desk_.slot[at]) + u * z_.W;
+            const V of_shown = load(b.of_shown);
+            of_c = fma(of_shown, load(b.c), of_c);
+            of_bias += of_shown;
+            V gap = zero<T>();
+            const auto d = pass(u, p, s, saved(u, at), load(b.of_o), load(b.of_c), total, gap);
             for (int g = 0; g < Cell::gates; ++g) {
-                const int64_t k = u * z_.W + g * VL<T>, to = u * apart + g * VL<T>;
-                store(sums_.norm_x + k, fma(d.z[g], load(norm_x + k), load(sums_.norm_x + k)));
-                store(sums_.norm_h + k, fma(d.z[g], load(norm_h + k), load(sums_.norm_h + k)));
-                store(x + to, d.z[g] * load(packed_.norm_x + k));
-                store(h + to, d.z[g] * load(packed_.norm_h + k));
+                const int64_t k = g * VL<T>;
+                of_x[g] = fma(d.z[g], load(norm_x + k), of_x[g]);
+                of_h[g] = fma(d.z[g], load(norm_h + k), of_h[g]);
+                store(b.c + k, d.z[g] * gain_x[g]);  // the block's first: what was between is used up
+                store(b.of_shown + k, d.z[g] * gain_h[g]);
             }
-            add(u, total);
+            if (spec_.decay) back_.gap[at] = sum<T>(gap) + (u ? back_.gap[at] : 0);
         }
-        normalise_backward(x, norm_x, apart, z_.W, reserve_.scale(desk_.slot[at])[0], z_.U, z_.G, z_.H);
-        normalise_backward(h, norm_h, apart, z_.W, reserve_.scale(desk_.slot[at])[1], z_.U, z_.G, z_.H);
-        for (int64_t u = 0; u < z_.U; ++u) {
-            into_tiles(back_.x_tiles, u, at, x + u * apart);
-            into_tiles(back_.h_tiles, u, at, h + u * apart);
+        for (int g = 0; g < Cell::gates; ++g) {
+            add_to(sums_.norm_x + u * z_.W + g * VL<T>, of_x[g]);
+            add_to(sums_.norm_h + u * z_.W + g * VL<T>, of_h[g]);
         }
-        if (spec_.decay) back_.gap[at] = sum<T>(gap);
+        add_to(sums_.norm_c + u * VL<T>, of_c);
+        add_to(sums_.norm_bias_c + u * VL<T>, of_bias);
+        add_totals(spec_, sums_, u, total);
     }
 
     // The chunk's share of the gradients of the weights and of x.
@@ -358,7 +414,7 @@ class Backward {
                                     {started_ ? place.data : nullptr, place.block, place.row}, place, Nothing{});
         };
         if constexpr (on_amx<S>) {
-            weights_in_tiles();
+            sum_in_tiles<Cell::gates>(desk_, back_, sums_, z_, units_, rows_, started_);
         } else {
             sum(Columns<T, S>{desk_.x, rows_}, z_.I, back_.x_z, sums_.x);
             if (back_.factor)
@@ -369,26 +425,6 @@ class Backward {
         if (spec_.projection) project_weights();
         if (back_.x) input_gradient();
         started_ = true;
-    }
-
-    void weights_in_tiles() const {
-        if constexpr (on_amx<S>) {
-            const int64_t across = whole_tiles(back_.capacity), k_tiles = whole_tiles(rows_) / tile_k;
-            transpose_rows(desk_.x, rows_, z_.I, desk_.x_across, across);
-            transpose_rows(desk_.h, rows_, z_.P, desk_.h_across, across);
-            const auto sum = [&](const bf16* left, int64_t K, int64_t u, T* to) {
-                const Place<T> place{to + u * K * z_.W, 0, z_.W};
-                tile_product<Cell::gates>(left, across, K, desk_.z_across, 1, k_tiles,
-                                          {started_ ? place.data : nullptr, 0, z_.W}, place, Nothing{});
-            };
-            for (int64_t u = units_.first; u < units_.last; ++u) {
-                pack_row_tiles(back_.x_z + u * back_.capacity * z_.W, Cell::gates, rows_, desk_.z_across);
-                sum(desk_.x_across, z_.I, u, sums_.x);
-                if (back_.h_z != back_.x_z)
-                    pack_row_tiles(back_.h_z + u * back_.capacity * z_.W, Cell::gates, rows_, desk_.z_across);
-                sum(desk_.h_across, z_.P, u, sums_.h);
-            }
-        }
     }
 
     void project_weights() {
@@ -424,10 +460,8 @@ class Backward {
                 const V slope = -exponential_minus_one<T>(-load(packed_.rate + k));  // of softplus
                 store(sums_.rate + k, load(sums_.rate + k) * slope);
             }
-        if (!started_) {
-            const auto clear = [&](T* to, int64_t n) {
-                if (team_.index == 0) __builtin_memset(to, 0, sizeof(T) * static_cast<size_t>(n));
-            };
+        if (!started_ && team_.index == 0) {
+            const auto clear = [](T* to, int64_t n) { __builtin_memset(to, 0, sizeof(T) * static_cast<size_t>(n)); };
             clear(sums_.x, z_.U * z_.I * z_.W);
             clear(sums_.h, z_.U * z_.P * z_.W);
             if (spec_.projection) clear(sums_.project, z_.P * z_.Hp);
@@ -456,6 +490,7 @@ class Backward {
     const uint64_t seed_;
     Reserve<T> reserve_;
     const Checkpoints<T> checkpoints_;
+    const bool plain_;
     const Share units_, columns_, inputs_, sequences_;
     int64_t segment_ = -1;  // the first step of the segment being worked on; -1 without recompute
     int64_t rows_ = 0;

@@ -14,6 +14,13 @@ inline Vec<T> kept(bool training, double probability, RowKey key, int64_t unit) 
     return training ? hits<T>(threshold(probability), key, unit) : all(T(probability));
 }
 
+template <class Cell, class T>
+inline typename Cell::Peephole peephole_of(const Packed<T>& packed, int64_t u) {
+    if (!packed.peephole) return {};
+    const T* p = packed.peephole + u * 3 * VL<T>;
+    return {load(p), load(p + VL<T>), load(p + 2 * VL<T>)};
+}
+
 template <class S, bool COUPLED>
 class Forward {
   public:
@@ -36,6 +43,7 @@ class Forward {
           d_(part.direction),
           seed_(layer.seed + static_cast<uint64_t>(part.direction)),
           clip_(static_cast<T>(layer.spec.cell_clip)),
+          plain_(is_plain(layer) && sizeof(S) == sizeof(T) && out.y && !out.trace),
           units_(z_.U, team.index, team.count),
           columns_(blocks_of<T>(z_.P), team.index, team.count),
           sequences_(part.count, team.index, team.count),
@@ -216,12 +224,13 @@ class Forward {
                 desk_.keep_h[p] = row_key(seed_, stream_zoneout_h, part_.sequence[p], t);
             }
         const PointerRows<T, T> h{desk_.h[now_], z_.P};
-        const Panels<T> right{packed_.h + units_.first * z_.P * z_.W, units_.last - units_.first, z_.P * z_.W, z_.W};
+        const Panels<T> right{packed_.h + units_.first * z_.P * z_.W, units_.last - units_.first, z_.P * z_.W, z_.W,
+                              now_ == 1};
         if (spec_.layer_norm) {
             const Place<T> to{walk_.r + units_.first * part_.count * z_.W, part_.count * z_.W, z_.W};
             recurrent(h, active, right, {}, to, Nothing{});
             sync();
-            for (int64_t p = 0; p < active; ++p) normed_row(p, base + p);
+            normed_rows(active, base);
         } else {
             const Place<T> z{z_at(units_.first, base), walk_.capacity * z_.W, z_.W};
             recurrent(h, active, right, {z.data, z.block, z.row}, z, Update{*this, base});
@@ -239,11 +248,7 @@ class Forward {
                 emit(g, p, desk_.row[base + p], load(to + p * z_.Pp + g * VL<T>));
     }
 
-    typename Cell::Peephole peephole(int64_t u) const {
-        if (!spec_.peephole) return {};
-        const T* p = packed_.peephole + u * 3 * VL<T>;
-        return {load(p), load(p + VL<T>), load(p + 2 * VL<T>)};
-    }
+    typename Cell::Peephole peephole(int64_t u) const { return peephole_of<Cell>(packed_, u); }
 
     // c of sequence p as this step sees it.
     V faded(int64_t u, int64_t p, int64_t row) const {
@@ -287,8 +292,44 @@ class Forward {
                          z_.H - u * VL<T>);
     }
 
+    // `block` for the plain cell. It asks nothing twice: at small H this is where the time goes.
+    void plain_block(int64_t u, int64_t p0, int rows, int64_t base) {
+        const int64_t at = u * VL<T>, n = z_.H - at, W = z_.W, apart = z_.Hp, wide = z_.D * z_.P, kept = reserve_.width;
+        const int64_t *const row = desk_.row + base + p0, *const slot = desk_.slot + base + p0;
+        T *const z = z_at(u, base + p0), *const c = walk_.c + p0 * apart + at;
+        T *const h = walk_.h[1 - now_] + p0 * apart + at, *const y = static_cast<T*>(out_.y) + d_ * z_.P + at;
+        T* const gates = reserve_.data;
+        const int64_t cells = reserve_.gates_width + at;  // behind a row's gates
+        for (int r = 0; gates && r < rows; ++r) {         // its lines come while the gates are at work
+            const T* const keep = gates + slot[r] * kept;
+            for (int64_t g = 0; g < W; g += line<T>) __builtin_prefetch(keep + u * W + g, 1, 3);
+            __builtin_prefetch(keep + cells, 1, 3);
+        }
+        for (int r = 0; r < rows; ++r) {
+            V gate[Cell::gates];
+#pragma GCC unroll 4
+            for (int g = 0; g < Cell::gates; ++g) gate[g] = load(z + r * W + g * VL<T>);
+            Cell::open(gate);
+            store(c + r * apart, Cell::cell(gate, load(c + r * apart), T(0)));
+            store(z + r * W + Cell::O * VL<T>, gate[Cell::O]);
+            if (!gates) continue;
+            for (int g = 0; g < Cell::O; ++g) store(z + r * W + g * VL<T>, gate[g]);
+        }
+        for (int r = 0; r < rows; ++r) {
+            const V now = load(c + r * apart), o = load(z + r * W + Cell::O * VL<T>), shown = o * tanh<T>(now);
+            store(h + r * apart, shown);
+            store_first(y + row[r] * wide, shown, n);
+            if (!gates) continue;
+            T* const keep = gates + slot[r] * kept + u * W;
+            for (int g = 0; g < Cell::O; ++g) store(keep + g * VL<T>, load(z + r * W + g * VL<T>));
+            store(keep + Cell::O * VL<T>, o);
+            store(gates + slot[r] * kept + cells, now);
+        }
+    }
+
     // The update of a tile, in two sweeps over its rows, so that the activations of several rows overlap.
     void block(int64_t u, int64_t p0, int rows, int64_t base) {
+        if (plain_) return plain_block(u, p0, rows, base);
         const typename Cell::Peephole peephole = this->peephole(u);
         T* const z = z_at(u, base + p0);
         for (int r = 0; r < rows; ++r) {
@@ -313,27 +354,38 @@ class Forward {
             emit(u, p, row, m);
     }
 
-    // With layer norm the whole row of U h must stand before any gate does, and the whole of c before any h.
-    void normed_row(int64_t p, int64_t at) {
-        const int64_t row = desk_.row[at], apart = part_.count * z_.W;
-        T* r = walk_.r + p * z_.W;
-        const T scale = normalise(r, apart, reserve_ ? reserve_.norm_h(desk_.slot[at]) : nullptr);
-        if (reserve_) reserve_.scale(desk_.slot[at])[1] = scale;
-        for (int64_t u = 0; u < z_.U; ++u) {
-            V gate[Cell::gates];
-            for (int g = 0; g < Cell::gates; ++g)
-                gate[g] = fma(load(r + u * apart + g * VL<T>), load(packed_.norm_h + u * z_.W + g * VL<T>),
-                              load(z_at(u, at) + g * VL<T>));
-            const typename Cell::Peephole peephole = this->peephole(u);
-            open(u, p, row, gate, peephole);
-            store(desk_.exposed + u * VL<T>, advance(u, p, at, gate, peephole));
-            store(desk_.o + u * VL<T>, gate[Cell::O]);
+    // With layer norm the whole row of U h must stand before any gate does, and the whole of c before any h. Each of
+    // the three goes over all rows, so that the sums of several rows are under way at once.
+    void normed_rows(int64_t active, int64_t base) {
+        const int64_t apart = part_.count * z_.W, o = Cell::O * VL<T>;
+        for (int64_t p = 0; p < active; ++p) {
+            const int64_t slot = desk_.slot[base + p];
+            const T scale = normalise(walk_.r + p * z_.W, apart, reserve_ ? reserve_.norm_h(slot) : nullptr);
+            if (reserve_) reserve_.scale(slot)[1] = scale;
         }
-        const Statistics<T> n = statistics(desk_.exposed, VL<T>, z_.U, 1, z_.H);
         for (int64_t u = 0; u < z_.U; ++u) {
-            const V c = (load(desk_.exposed + u * VL<T>) - all(n.mean)) * all(n.scale);
-            const V e = fma(c, load(packed_.norm_c + u * VL<T>), load(packed_.norm_bias_c + u * VL<T>));
-            deliver(u, p, row, load(desk_.o + u * VL<T>) * tanh<T>(e));
+            const typename Cell::Peephole peephole = this->peephole(u);
+            V norm[Cell::gates];
+            for (int g = 0; g < Cell::gates; ++g) norm[g] = load(packed_.norm_h + u * z_.W + g * VL<T>);
+            for (int64_t p = 0; p < active; ++p) {
+                const T* const r = walk_.r + u * apart + p * z_.W;
+                T* const z = z_at(u, base + p);
+                V gate[Cell::gates];
+                for (int g = 0; g < Cell::gates; ++g) gate[g] = fma(load(r + g * VL<T>), norm[g], load(z + g * VL<T>));
+                open(u, p, desk_.row[base + p], gate, peephole);
+                store(z, advance(u, p, base + p, gate, peephole));
+                store(z + o, gate[Cell::O]);
+            }
+        }
+        for (int64_t p = 0; p < active; ++p) {
+            T* const row = z_at(0, base + p);
+            const Statistics<T> n = statistics(row, walk_.capacity * z_.W, z_.U, 1, z_.H);
+            for (int64_t u = 0; u < z_.U; ++u) {
+                const T* const z = row + u * walk_.capacity * z_.W;
+                const V c = (load(z) - all(n.mean)) * all(n.scale);
+                const V e = fma(c, load(packed_.norm_c + u * VL<T>), load(packed_.norm_bias_c + u * VL<T>));
+                deliver(u, p, desk_.row[base + p], load(z + o) * tanh<T>(e));
+            }
         }
     }
 
@@ -372,6 +424,7 @@ class Forward {
     const int64_t d_;
     const uint64_t seed_;
     const T clip_;
+    const bool plain_;
     const Share units_, columns_, sequences_;
     Reserve<T> reserve_;
     Checkpoints<T> checkpoints_;

@@ -1,7 +1,7 @@
 // Where a part sums its gradients of the weights, in the packed layouts, and how these become the caller's.
 #pragma once
 
-#include "layout.h"
+#include "scratch.h"
 
 namespace carousel::CAROUSEL_NS {
 
@@ -38,6 +38,51 @@ struct Sums {
         return s;
     }
 };
+
+template <class T>
+inline void add_to(T* to, Vec<T> v) {
+    store(to, load(to) + v);
+}
+
+// A unit block's sums over the rows of a step, while they are in registers.
+template <class T, int GATES>
+struct Totals {
+    Vec<T> bias[GATES] = {};
+    Vec<T> i{}, f{}, o{}, rate{};
+};
+
+template <class T, int GATES>
+inline void add_totals(const Spec& spec, const Sums<T>& sums, int64_t u, const Totals<T, GATES>& total) {
+    for (int g = 0; g < GATES; ++g) add_to(sums.bias + (u * GATES + g) * VL<T>, total.bias[g]);
+    if (spec.peephole) {
+        add_to(sums.peephole + u * 3 * VL<T>, total.i);
+        add_to(sums.peephole + (u * 3 + 1) * VL<T>, total.f);
+        add_to(sums.peephole + (u * 3 + 2) * VL<T>, total.o);
+    }
+    if (spec.decay) add_to(sums.rate + u * VL<T>, total.rate);
+}
+
+// The gradients of W and U from a chunk's rows, on AMX: both operands are turned so that k runs over rows.
+template <int GATES, class T, class S>
+inline void sum_in_tiles(const BackDesk<T, S>& desk, const Back<T>& back, const Sums<T>& sums, const Shape& z,
+                         const Share& units, int64_t rows, bool started) {
+    if constexpr (on_amx<S>) {
+        const int64_t across = whole_tiles(back.capacity), k_tiles = whole_tiles(rows) / tile_k;
+        transpose_rows(desk.x, rows, z.I, desk.x_across, across);
+        transpose_rows(desk.h, rows, z.P, desk.h_across, across);
+        const auto sum = [&](const bf16* left, int64_t K, int64_t u, T* to) {
+            const Place<T> place{to + u * K * z.W, 0, z.W};
+            tile_product<GATES>(left, across, K, desk.z_across, 1, k_tiles, {started ? place.data : nullptr, 0, z.W},
+                                place, Nothing{});
+        };
+        for (int64_t u = units.first; u < units.last; ++u) {
+            pack_row_tiles(back.x_z + u * back.capacity * z.W, GATES, rows, desk.z_across);
+            sum(desk.x_across, z.I, u, sums.x);
+            if (back.h_z != back.x_z) pack_row_tiles(back.h_z + u * back.capacity * z.W, GATES, rows, desk.z_across);
+            sum(desk.h_across, z.P, u, sums.h);
+        }
+    }
+}
 
 // Unit block u of one direction: the sum over `parts` buffers that lie `apart` from each other.
 template <class S, class T>

@@ -35,6 +35,14 @@ inline Shape shape_of(const Layer& layer) {
             G * VL<T>};
 }
 
+// Whether a unit's update is the four gates and no more.
+inline bool is_plain(const Layer& layer) {
+    const Spec& spec = layer.spec;
+    return !spec.peephole && !spec.decay && !spec.projection && !spec.layer_norm &&
+           !(spec.zoneout_c > 0 || spec.zoneout_h > 0 || spec.cell_clip > 0) &&
+           !(layer.training && spec.recurrent_dropout > 0);
+}
+
 // What forward leaves for backward: [D, N, width] in the computed type, each row one after the other
 // gates [U, G, VL] activated; c [Hp] as carried on; with layer norm also W x and U h, normalised [U, G, VL] each,
 // and their two factors 1 / standard deviation.
@@ -154,6 +162,20 @@ inline void product_columns(const A& a, int64_t rows, const T* panels, int64_t K
         const Panels<T> right{panels + group * VL<T> * K, blocks, NV * VL<T> * K, NV * VL<T>};
         const Place<T> place{to + group * VL<T>, NV * VL<T>, row};
         product<T, NV>(a, rows, right, {add ? place.data : nullptr, place.block, row}, place, Nothing{});
+    });
+}
+
+// The same for gradients: a single row may be summed in another order, and steps turn round by turns.
+template <class T, class A>
+inline void gradient_columns(const A& a, int64_t rows, const T* panels, int64_t K, int64_t g0, int64_t g1,
+                             bool reversed, T* to, int64_t row) {
+    each_width<T>(g0, g1, [&]<int NV>(int64_t group, int64_t blocks) {
+        const Panels<T> right{panels + group * VL<T> * K, blocks, NV * VL<T> * K, NV * VL<T>, reversed};
+        const Place<T> place{to + group * VL<T>, NV * VL<T>, row};
+        if (rows == 1 && blocks == 1)
+            tile_split<T, NV>(a, right, 0, place);
+        else
+            product<T, NV>(a, rows, right, {}, place, Nothing{});
     });
 }
 

@@ -29,15 +29,23 @@ struct Lstm {
     // Pre-activations become gates, but for the output gate where it waits for the new c; c is the one before the step.
     static void open(V (&z)[gates], V c, const Peephole& p) {
         z[F] = sigmoid<T>(fma(p.f, c, z[F]));
-        if constexpr (!COUPLED) z[0] = sigmoid<T>(fma(p.i, c, z[0]));
-        z[C] = tanh<T>(z[C]);
+        if constexpr (COUPLED) {
+            z[C] = tanh<T>(z[C]);
+        } else {
+            z[0] = fma(p.i, c, z[0]);
+            sigmoid_and_tanh<T>(z[0], z[C]);
+        }
     }
 
     static V close(V z, V new_c, const Peephole& p) { return sigmoid<T>(fma(p.o, new_c, z)); }
 
     // The same without peepholes: all gates at once.
     static void open(V (&z)[gates]) {
-        for (int g = 0; g < gates; ++g) z[g] = g == C ? tanh<T>(z[g]) : sigmoid<T>(z[g]);
+        if constexpr (COUPLED)
+            z[C] = tanh<T>(z[C]);
+        else
+            sigmoid_and_tanh<T>(z[0], z[C]);
+        two_sigmoids<T>(z[F], z[O]);
     }
 
     // The cell state after the clip.
@@ -50,6 +58,20 @@ struct Lstm {
         V c;         // of the cell state before this step
         V i, f, o;   // of z's share that the peepholes see; i is zero with COUPLED
     };
+
+    // Without peepholes and clip: z becomes the gradients of the pre-activations; returns that of c before the step.
+    static V backward(V (&z)[gates], const V (&gate)[gates], V c, V of_o, V of_c) {
+        const V one = all(T(1)), i = input_gate(gate);
+        z[O] = of_o * gate[O] * (one - gate[O]);
+        if constexpr (COUPLED) {
+            z[F] = of_c * (c - gate[C]) * gate[F] * (one - gate[F]);
+        } else {
+            z[0] = of_c * gate[C] * i * (one - i);
+            z[F] = of_c * c * gate[F] * (one - gate[F]);
+        }
+        z[C] = of_c * i * (one - gate[C] * gate[C]);
+        return of_c * gate[F];
+    }
 
     // of_o and of_c: gradients of the output gate and of the cell state after the clip.
     static Gradient backward(const V (&gate)[gates], V c, V of_o, V of_c, const Peephole& p, T bound) {

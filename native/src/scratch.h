@@ -49,7 +49,6 @@ struct Desk {
     const S** x = nullptr;                        // [capacity]
     const T** h[2] = {};                          // [count] rows of Walk::masked
     RowKey *keep_c = nullptr, *keep_h = nullptr;  // [count]
-    T *o = nullptr, *exposed = nullptr;           // [Hp] of one row, with layer norm
 
     static Desk carve(Carver& carver, const Layer& layer, int64_t count, int64_t capacity) {
         Desk d;
@@ -60,8 +59,6 @@ struct Desk {
         for (auto& h : d.h) h = carver.take<const T*>(count);
         d.keep_c = carver.take<RowKey>(count);
         d.keep_h = carver.take<RowKey>(count);
-        d.o = carver.take<T>(padded<T>(layer.sizes.hidden));
-        d.exposed = carver.take<T>(padded<T>(layer.sizes.hidden));
         return d;
     }
 };
@@ -117,18 +114,16 @@ struct Back {
 
 template <class T, class S>
 struct BackDesk {
-    int64_t* slot = nullptr;                                // [capacity] place in the reserve
-    int64_t* row = nullptr;                                 // [capacity]
-    const S **x = nullptr, **h = nullptr;                   // [capacity] the row of x, and h before the step
-    const T** c = nullptr;                                  // [capacity] c before the step
-    const T** masked = nullptr;                             // [capacity] rows of Back::masked
-    T *of_c = nullptr, *norm_c = nullptr, *of_o = nullptr;  // [Hp] of one row, with layer norm
+    int64_t* slot = nullptr;               // [capacity] place in the reserve
+    int64_t* row = nullptr;                // [capacity]
+    const S **x = nullptr, **h = nullptr;  // [capacity] the row of x, and h before the step
+    const T** c = nullptr;                 // [capacity] c before the step
+    const T** masked = nullptr;            // [capacity] rows of Back::masked
 
     bf16 *x_across = nullptr, *h_across = nullptr;  // transposes of the chunk's x and h, on AMX
     uint32_t* z_across = nullptr;                   // a unit block's z, in tiles whose k runs over rows
 
     static BackDesk carve(Carver& carver, const Layer& layer, int64_t capacity) {
-        const int64_t Hp = padded<T>(layer.sizes.hidden);
         BackDesk d;
         d.row = carver.take<int64_t>(capacity);
         d.slot = carver.take<int64_t>(capacity);
@@ -142,7 +137,6 @@ struct BackDesk {
             d.h_across = carver.take<bf16>((padded<T>(layer.sizes.output) + 16) * rows);
             d.z_across = carver.take<uint32_t>(rows * 2 * VL<T>);
         }
-        for (T** buffer : {&d.of_c, &d.norm_c, &d.of_o}) *buffer = carver.take<T>(Hp);
         return d;
     }
 };

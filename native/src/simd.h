@@ -34,6 +34,7 @@ template <>
 struct Simd<float> {
     static constexpr int lanes = vector_bytes / 4;
     typedef float vec __attribute__((vector_size(vector_bytes)));
+    typedef float loose __attribute__((vector_size(vector_bytes), aligned(4)));
     typedef int32_t ivec __attribute__((vector_size(vector_bytes)));
     typedef uint32_t draw __attribute__((vector_size(vector_bytes)));
 };
@@ -42,6 +43,7 @@ template <>
 struct Simd<double> {
     static constexpr int lanes = vector_bytes / 8;
     typedef double vec __attribute__((vector_size(vector_bytes)));
+    typedef double loose __attribute__((vector_size(vector_bytes), aligned(8)));
     typedef int64_t ivec __attribute__((vector_size(vector_bytes)));
     typedef uint32_t draw __attribute__((vector_size(vector_bytes / 2)));
 };
@@ -54,15 +56,17 @@ template <class T>
 inline constexpr int64_t VL = Simd<T>::lanes;
 
 template <class T>
+inline constexpr int64_t line = 64 / sizeof(T);  // of cache
+
+// As vectors of any alignment, not as bytes: bytes could be anything, and every pointer would be read again after them.
+template <class T>
 inline Vec<T> load(const T* from) {
-    Vec<T> v;
-    __builtin_memcpy(&v, from, sizeof v);
-    return v;
+    return *reinterpret_cast<const typename Simd<T>::loose*>(from);
 }
 
 template <class T>
 inline void store(T* to, Vec<T> v) {
-    __builtin_memcpy(to, &v, sizeof v);
+    *reinterpret_cast<typename Simd<T>::loose*>(to) = v;
 }
 
 template <class T>

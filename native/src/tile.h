@@ -150,6 +150,24 @@ inline __attribute__((always_inline)) void accumulate_pair(Vec<T> (&acc)[2][NV],
     }
 }
 
+// One row and one panel, where the order of the sum is free: four sums by turns, again because of the latency of FMA.
+template <class T, int NV, class A>
+inline __attribute__((always_inline)) void accumulate_split(Vec<T> (&acc)[4][NV], const A& a, const T* panel,
+                                                            int64_t stride) {
+    for (int64_t segment = 0; segment < a.segments; ++segment) {
+        int64_t k = 0;
+        for (; k + 4 <= a.count; k += 4, panel += 4 * stride)
+#pragma GCC unroll 4
+            for (int s = 0; s < 4; ++s) {
+                const Vec<T> x = all(a.at(segment, 0, k + s));
+#pragma GCC unroll 8
+                for (int v = 0; v < NV; ++v) acc[s][v] = fma(x, load(panel + s * stride + v * VL<T>), acc[s][v]);
+            }
+        for (; k < a.count; ++k, panel += stride)
+            for (int v = 0; v < NV; ++v) acc[0][v] = fma(all(a.at(segment, 0, k)), load(panel + v * VL<T>), acc[0][v]);
+    }
+}
+
 // Where a block of columns starts and how far its rows are apart.
 template <class T>
 struct Place {
@@ -158,11 +176,13 @@ struct Place {
     T* at(int64_t b, int64_t r) const { return data + b * block + r * row; }
 };
 
-// Right operand: `blocks` panels of [K][NV * VL], `size` apart; `stride` apart from k to k.
+// Right operand: `blocks` panels of [K][NV * VL], `size` apart; `stride` apart from k to k. With `reversed` the last
+// block comes first: steps that turn round by turns find in cache what the step before has left there.
 template <class T>
 struct Panels {
     const T* data = nullptr;
     int64_t blocks = 0, size = 0, stride = 0;
+    bool reversed = false;
 };
 
 struct Nothing {
@@ -198,6 +218,14 @@ __attribute__((noinline)) void tile_pair(const A& a, int64_t r0, const Panels<T>
         for (int v = 0; v < NV; ++v) store(to.at(block + b, r0) + v * VL<T>, acc[b][v]);
     done(block, r0, 1);
     done(block + 1, r0, 1);
+}
+
+template <class T, int NV, class A>
+__attribute__((noinline)) void tile_split(const A& a, const Panels<T>& right, int64_t block, const Place<T>& to) {
+    Vec<T> acc[4][NV] = {};
+    accumulate_split<T, NV>(acc, a.template tile<1>(0), right.data + block * right.size, right.stride);
+#pragma GCC unroll 8
+    for (int v = 0; v < NV; ++v) store(to.at(block, 0) + v * VL<T>, (acc[0][v] + acc[1][v]) + (acc[2][v] + acc[3][v]));
 }
 
 template <int NV>
@@ -236,17 +264,22 @@ inline void product(const A& a, int64_t rows, const Panels<T>& right, const Plac
                     const Done& done) {
     constexpr int most = tile_rows<NV>;
     const int64_t tiles = (rows + most - 1) / most;
-    int64_t block = 0;
+    int64_t done_with = 0;
+    const auto at = [&](int64_t k) { return right.reversed ? right.blocks - 1 - k : k; };
     if (rows == 1)
-        for (; block + 1 < right.blocks; block += 2) tile_pair<T, NV>(a, 0, right, block, from, to, done);
+        for (; done_with + 1 < right.blocks; done_with += 2) {
+            const int64_t one = at(done_with), other = at(done_with + 1);
+            tile_pair<T, NV>(a, 0, right, one < other ? one : other, from, to, done);
+        }
     constexpr int64_t fits = panel_bytes / (NV * vector_bytes) / A::grain * A::grain;
     const int64_t depth = tiles > 1 && a.count > fits + fits / 2 ? fits : a.count;
-    for (; block < right.blocks; ++block)
+    for (; done_with < right.blocks; ++done_with) {
+        const int64_t block = at(done_with);
         for (int64_t k = 0; k < a.count || k == 0; k += depth) {
             const int64_t end = a.count - k > depth ? k + depth : a.count;
             const bool last = end == a.count;
             const Panels<T> piece{right.data + k * right.stride, right.blocks, right.size, right.stride};
-            const T* next = last ? (block + 1 < right.blocks ? right.data + (block + 1) * right.size : right.data)
+            const T* next = last ? right.data + (done_with + 1 < right.blocks ? at(done_with + 1) : 0) * right.size
                                  : right.data + block * right.size + end * right.stride;
             const Place<const T> start = k ? Place<const T>{to.data, to.block, to.row} : from;
             if (last)
@@ -254,6 +287,7 @@ inline void product(const A& a, int64_t rows, const Panels<T>& right, const Plac
             else
                 sweep<T, NV>(a.cut(k, end), rows, tiles, piece, block, next, start, to, Nothing{});
         }
+    }
 }
 
 }  // namespace carousel::CAROUSEL_NS
