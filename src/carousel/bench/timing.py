@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 __all__ = ["Contender", "Timing", "alternate", "geometric_mean"]
 
-PAUSE = 0.01  # seconds in which the spinning threads of the contender before fall asleep
+PAUSE, PATIENCE = 0.01, 0.5  # seconds: one look whether threads still spin, and how long to wait for them at most
 Arrays = Sequence[NDArray[np.floating]]
 
 
@@ -62,13 +62,22 @@ def alternate(contenders: Sequence[Contender], seconds: float = 1.0, least: int 
     for r in range(rounds):
         for k in range(len(contenders)):
             k = (k + r) % len(contenders)
-            time.sleep(PAUSE)
+            _rest()
             contenders[k].run()
             started = time.perf_counter()
             for _ in range(inner[k]):
                 contenders[k].run()
             times[k].append((time.perf_counter() - started) / inner[k])
     return {c.name: _summary(t) for c, t in zip(contenders, times, strict=True)}
+
+
+def _rest() -> None:
+    """Until the threads of the contender before sleep: they spin for a while, and would take a core from the next."""
+    for _ in range(round(PATIENCE / PAUSE)):
+        before = time.process_time()
+        time.sleep(PAUSE)
+        if time.process_time() - before < PAUSE / 10:
+            return
 
 
 def geometric_mean(values: Sequence[float]) -> float:
