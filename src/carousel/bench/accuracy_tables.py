@@ -64,6 +64,11 @@ def physionet(seeds: Sequence[int] = (0, 1, 2)) -> Outcome:
                 seeds=5,
             ),
             seed,
+            hidden_size=32,
+            learning_rate=1e-3,
+            steps=1000,
+            noise=0.0,
+            replicate=0.0,
         )
 
     watch = Stopwatch()
@@ -74,7 +79,7 @@ def physionet(seeds: Sequence[int] = (0, 1, 2)) -> Outcome:
         "physionet",
         "PhysioNet 2012: death in hospital from 48 hours of irregular readings (means of each hour), trained on set a,"
         " tested on set b.",
-        "seeds=5",
+        "seeds=5, hidden_size=32, hide=0.5, dropout=0.4, learning_rate=0.001, steps=1000, noise=0, replicate=0",
         len(seeds),
         rows,
         sd,
