@@ -14,7 +14,7 @@ import pytest
 from c_cases import DETECTORS, FORECASTERS, SEQUENCES, SMALL, float_files, int8_files, weights
 from carousel.export.c import int8, int8_forecast, int8_sequence, record, record_sequence, reference
 from carousel.export.c.plan import plan
-from carousel.export.c.report import state_bytes, table_bytes
+from carousel.export.c.report import stack_bytes, state_bytes, table_bytes
 from carousel.forecasting import scaled_quantiles
 from carousel.heads.forecast import read_out
 from carousel.inputs.windows import Rows
@@ -171,3 +171,5 @@ def test_small_forecaster_fits_a_cortex_m4(tmp_path: Path) -> None:
     took = arm.footprint("small", tmp_path, arm.M4)
     assert took.flash <= 14_000
     assert took.state + took.stack <= 1_000
+    estimate = stack_bytes(plan("small", SMALL, weights(SMALL)), True)
+    assert took.stack / 1.2 < estimate < took.stack * 1.2

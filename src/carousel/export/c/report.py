@@ -9,7 +9,7 @@ from carousel.export.c.plan import Plan
 from carousel.inputs.fitted import TableInput
 from carousel.inputs.sequence import SequenceInput
 
-__all__ = ["costs", "products", "state_bytes", "table_bytes"]
+__all__ = ["costs", "products", "stack_bytes", "state_bytes", "table_bytes"]
 
 _SIZES = {"float": 4, "double": 8, "char": 1}
 _CODE = {True: 5300, False: 3000}  # bytes on a Cortex-M4 with -Os of a forecaster, of another; docs/edge.md measures
@@ -70,6 +70,22 @@ def products(plan: Plan) -> int:
     return int(config.seeds * one)
 
 
+def stack_bytes(plan: Plan, int8: bool) -> int:
+    """About the stack of the deepest call: the arrays of the functions on its way."""
+    config, spec, table, head = plan.config, plan.spec, plan.config.input, plan.config.head
+    hidden, out, layers = config.stack.hidden_size, config.stack.output_size, config.stack.num_layers
+    rows, one, word = len(spec.gates) * hidden, 2 if int8 else 4, 4
+    step = one * hidden if int8 else word * (2 * rows + hidden * bool(spec.proj_size))
+    step += word * hidden * spec.layer_norm + 2 * word * rows * (spec.layer_norm and int8)
+    if isinstance(table, TableInput):
+        k, context = table.targets, table.context + 1
+        run = (one * 2 + word) * head.width + one * (out + table.static_size + context * k + table.ahead_size + 1)
+        read = one * (layers * (out + hidden) + plan.channels)
+        return int(run + word * k * table.bases + 40 * k + read + step)
+    outputs = 12 * head.outputs + 16 * len(getattr(head, "columns", ())) + 8 * len(getattr(head, "columns", ())) ** 2
+    return int(step + outputs + one * (table.value_size + 1 + plan.channels + out + head.width) + 100)
+
+
 def costs(plan: Plan, header: str, source: str, int8: bool) -> dict[str, Any]:
     """Figures for the command line."""
     table = plan.config.input
@@ -77,10 +93,11 @@ def costs(plan: Plan, header: str, source: str, int8: bool) -> dict[str, Any]:
     tables, state = table_bytes(source), state_bytes(plan.name, header)
     each = "forecast" if forecast else "row"
     made = {"tables_bytes": tables, "state_bytes": state, f"products_per_{each}": products(plan)}
+    made["stack_bytes"] = stack_bytes(plan, int8)
     code = f" and about {_CODE[forecast] / 1000:.1f} KB of code on a Cortex-M4" if int8 else " of tables, and its code"
     notes = [
         f"flash: {tables / 1000:.1f} KB{' of tables' if int8 else ''}{code}",
-        f"RAM: {state:,} bytes for each stream, beside the stack",
+        f"RAM: {state:,} bytes for each stream, and about {made['stack_bytes']:,} of stack",
         f"products: {made[f'products_per_{each}']:,} for each {each}",
     ]
     return made | {"notes": notes}
