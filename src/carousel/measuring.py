@@ -188,6 +188,8 @@ def bench(
     if what not in SUITES:
         raise CarouselError(f"{what!r} cannot be measured; choose {', '.join((*SUITES, *SETS))}.")
     _only(what, {"a set": sets, "--seeds": seeds})
+    if what == "stream":
+        _only(what, {"--batch": batch, "--dtype": dtype})
     if compiled and what != "variants":
         raise CarouselError(f"--compiled is about variants, not about {what}; leave it out.")
     if out is not None:

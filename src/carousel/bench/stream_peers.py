@@ -201,13 +201,13 @@ class CStep:
         compiler = next((c for c in ("gcc", "cc", "clang") if shutil.which(c)), None)
         if compiler is None:
             raise FileNotFoundError("no C compiler")
-        self._folder = tempfile.TemporaryDirectory()
-        source, library = (Path(self._folder.name) / name for name in ("step.c", "step.so"))
-        source.write_text(_SOURCE)
         sizes = [f"-DI={layer.input_size}", f"-DH={layer.hidden_size}"]
         flags = ["-O3", "-march=native", "-ffast-math", "-shared", "-fPIC", *sizes]
-        subprocess.run([compiler, *flags, str(source), "-o", str(library), "-lm"], check=True, capture_output=True)
-        self._library = ctypes.CDLL(str(library))
+        with tempfile.TemporaryDirectory() as folder:  # what is loaded needs no file
+            source, library = (Path(folder) / name for name in ("step.c", "step.so"))
+            source.write_text(_SOURCE)
+            subprocess.run([compiler, *flags, str(source), "-o", str(library), "-lm"], check=True, capture_output=True)
+            self._library = ctypes.CDLL(str(library))
         w = {n.removesuffix("_l0"): p.detach().numpy() for n, p in layer.named_parameters()}
         weight = np.ascontiguousarray(np.concatenate([w["weight_ih"], w["weight_hh"]], 1).T)
         bias = w["bias_ih"] + w["bias_hh"]
