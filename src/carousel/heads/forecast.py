@@ -77,9 +77,10 @@ def calibrate(head: ForecastHead, scaled: Floats, truth: Floats | Singles, indep
 
     Split-conformalized quantile regression (Romano et al. 2019) with the distance from the median in units of the
     predicted one as its score (after Lei et al. 2018), so that wide forecasts are stretched more. The same factor
-    holds above and below; it is never less than 1, since a calm hold-out promises nothing. Windows overlap, so the
-    share left outside shrinks by n / (n + 1), n being the `independent` windows among them: little data can only
-    pretend to know. Below ten observed points nothing is changed.
+    holds above and below; it is never less than 1, since a calm hold-out promises nothing. Errors of one window are
+    alike, and windows overlap: were the steps of a window all one, the quantile of n `independent` windows would have
+    to be taken at (n + 1) / n of its share, were they strangers, at the share itself; half way between is taken. Below
+    ten observed points nothing is changed.
     """
     seen = np.isfinite(truth)
     if int(seen.sum()) < 10 or independent < 1:
@@ -94,6 +95,7 @@ def calibrate(head: ForecastHead, scaled: Floats, truth: Floats | Singles, indep
             continue
         edge = np.where(away < 0, predicted[:, below], predicted[:, above]) - predicted[:, head.median]
         score = np.abs(away) / np.maximum(np.abs(edge), 1e-12)
-        share = 1 - (1 - abs(2 * q - 1)) * independent / (independent + 1)
+        inside = abs(2 * q - 1)
+        share = (inside + min(1.0, inside * (independent + 1) / independent)) / 2
         factors.append(float(np.clip(np.quantile(score, share, method="higher"), 1.0, 5.0)))
     return replace(head, factors=tuple(factors))
