@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from carousel.bench import accuracy, sets
+from carousel.bench import accuracy, accuracy_arrays, sets
 from carousel.bench.accuracy import SETS, Outcome, Stopwatch, compare, over_seeds
 from carousel.bench.accuracy_tables import over_folds
 from carousel.errors import CarouselError
@@ -86,6 +86,26 @@ def test_sets_are_run_by_name_with_their_seeds(monkeypatch: pytest.MonkeyPatch, 
     assert (tmp_path / "new" / "accuracy-toy.json").is_file()
     with pytest.raises(CarouselError, match="there is no set 'cake'"):
         accuracy.measure(["cake"])
+
+
+@pytest.mark.parametrize("permuted", [False, True])
+def test_the_runner_of_pixels(permuted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+
+    def digits(part: str, shuffled: bool) -> tuple[np.ndarray, np.ndarray]:
+        assert shuffled == permuted
+        y = np.arange(60) % 2
+        x = np.where(y[:, None, None] == 1, 0.9, 0.1) + 0.05 * rng.random((60, 9, 1))
+        return x.astype(np.float32), y
+
+    quick = {"hidden_size": 4, "steps": 60, "least_steps": 60, "learning_rate": 0.02, "refit": False, "holdout": 0.2}
+    monkeypatch.setattr(accuracy_arrays, "PIXELS", quick)
+    monkeypatch.setattr(sets, "mnist", digits)
+    found = (accuracy_arrays.mnist_permuted if permuted else accuracy_arrays.mnist)((0,))
+    assert found.rows["LSTM"]["accuracy"] == 100
+    assert found.must == {"accuracy": (">=", 90.0 if permuted else 97.5)}
+    assert found.met()
+    assert "hidden_size=4" in found.flag
 
 
 def test_the_stopwatch_counts_the_processor_only() -> None:
