@@ -65,7 +65,8 @@ class ForecastNet(nn.Module):
             + raw[..., middle]
             + self.linear(linear.transpose(1, 2)).transpose(1, 2)
         )
-        return median[..., None] + F.softplus(raw - 1) @ _away(raw.shape[-1], middle, raw.device, raw.dtype)
+        found: Tensor = median[..., None] + F.softplus(raw - 1) @ _away(raw.shape[-1], middle, raw.device, raw.dtype)
+        return found
 
 
 @cache
