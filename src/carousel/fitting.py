@@ -238,7 +238,7 @@ def tag(
         precision=precision,
         class_weight=class_weight,  # type: ignore[arg-type]
         seeds=seeds,
-        config=Tagger.defaults.with_settings(set_ or []),
+        config=(Tagger.defaults if event is None else Tagger.warning_defaults).with_settings(set_ or []),
     )
     if target is None and event is None:
         raise CarouselError("what to learn is not said; name --target, or --event with --ahead.")

@@ -71,6 +71,20 @@ class Tagger(SequenceEstimator):
     defaults: ClassVar[TrainConfig] = TrainConfig(
         batch_size=32, steps=2000, epochs=40, evaluate_every=25, patience=12, dropout=0.1, averaging=0.98, width=0
     )
+    warning_defaults: ClassVar[TrainConfig] = TrainConfig(
+        hidden_size=16,
+        width=32,
+        dropout=0.2,
+        batch_size=128,
+        crop=64,
+        steps=800,
+        least_steps=800,
+        warmup=30,
+        learning_rate=5e-3,
+        evaluate_every=25,
+        patience=12,
+        averaging=0.98,
+    )
     _parameters = (
         "target",
         "event",
@@ -254,6 +268,12 @@ class Tagger(SequenceEstimator):
         more: dict[str, Any] = {"kind": "label" if warns else head.kind, "quantiles": head.quantiles}
         more |= {"event": column, "ahead": head.ahead} if warns else {"target": column}
         return super()._parameters_of(config, provenance) | more
+
+    @property
+    def settings(self) -> TrainConfig:
+        """The choices of training: `config`, or the defaults of labels and numbers, or of warnings, whose events are
+        few: a small network on many short pieces."""
+        return self.warning_defaults if self.config is None and self.ahead is not None else super().settings
 
     def _kind(self) -> Literal["label", "regression", "event"]:
         return "event" if self.ahead is not None else self.kind
