@@ -12,6 +12,7 @@ import pytest
 from carousel.augment import blur_readings, hide_observations
 from carousel.config import from_json, to_json
 from carousel.errors import DataError, ModelFileError
+from carousel.inputs.labels import Labels
 from carousel.inputs.roles import Roles
 from carousel.inputs.rows import Sequences, channels, read_arrays
 from carousel.inputs.sequence import BOUND, Channel, Channels, SequenceInput, hash_text
@@ -257,3 +258,18 @@ def test_hidden_readings_are_as_if_they_had_never_been():
     time, numbers, codes, offsets, *static = raw(7, missing=0.2)
     numbers[:, :2] = np.where(kept > 0, numbers[:, :2], np.nan)
     np.testing.assert_allclose(made.values, SEEN.transform(time, numbers, codes, offsets, *static).values, atol=1e-6)
+
+
+def test_columns_with_few_gaps_are_hidden_less():
+    from carousel import Classifier, TrainConfig
+    from carousel.sequences import Examples, SequenceTask
+
+    rng = np.random.default_rng(9)
+    x = rng.normal(size=(4000, 3))
+    x[rng.random(4000) < 0.05, 0] = np.nan
+    x[rng.random(4000) < 0.7, 1] = np.nan
+    found = sequences(x, [40] * 100)
+    model = Classifier(config=TrainConfig(hide=0.5))
+    made = model._configure(found, Labels(np.arange(100.0) % 2, ("a", "b"), "text"), np.arange(100))
+    examples = Examples(channels(found, made.input), np.arange(100.0) % 2, np.ones(100), np.arange(100), np.arange(0))
+    assert SequenceTask(made, examples, model.settings).hidden == pytest.approx([0.05, 0.5], abs=0.02)

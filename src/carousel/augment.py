@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from carousel.inputs.sequence import GAPPED, Channels, SequenceInput
 
 __all__ = ["blur_readings", "hide_observations"]
 
 
-def hide_observations(seen: Channels, fitted: SequenceInput, share: float, rng: np.random.Generator) -> Channels:
-    """Hide a random part of the readings of columns that had gaps, `share` on average; ages and last values follow.
+def hide_observations(
+    seen: Channels, fitted: SequenceInput, share: float | NDArray[np.float64], rng: np.random.Generator
+) -> Channels:
+    """Hide a random part of the readings of columns that had gaps, `share` on average (one number, or one for each of
+    these columns); ages and last values follow.
 
     Of each sequence another part is hidden, between none and twice the share, and a column altogether with a
     probability of half that part: sensors fail one at a time as well. Rows stay, with less in them.
@@ -29,7 +33,7 @@ def hide_observations(seen: Channels, fitted: SequenceInput, share: float, rng: 
         if channel.gaps:
             starts.append(at)
         at += GAPPED if channel.gaps else 1
-    if not starts or not share:
+    if not starts or not np.any(share):
         return seen
     first = np.array(starts)
     n, count = len(seen.values), len(seen.offsets) - 1
@@ -55,16 +59,18 @@ def hide_observations(seen: Channels, fitted: SequenceInput, share: float, rng: 
 def blur_readings(seen: Channels, fitted: SequenceInput, spread: float, rng: np.random.Generator) -> Channels:
     """Add normal noise of that spread to columns that had no gaps, in units of the scaled columns (Bishop 1995).
 
-    Columns with gaps are left to `hide_observations`, which costs them less.
+        Columns with gaps are left to `hide_observations`, which costs them less.
 
-    >>> from carousel.inputs.roles import Roles
-    >>> from carousel.inputs.sequence import Channel
-    >>> columns = (Channel("pulse", "number", gaps=True), Channel("flow", "number"))
-    >>> fitted = SequenceInput(Roles(), False, False, 1.0, (), columns, ())
-    >>> rows, none = np.array([[1, 1, 0, 1, 2]], np.float32), np.zeros((1, 0), np.int64)
-    >>> seen = Channels(rows, none, np.zeros(1, np.float32), np.array([0, 1]), none, none)
-    >>> blur_readings(seen, fitted, 0.5, np.random.default_rng(0)).values.astype(float).round(2).tolist()
-    [[1.0, 1.0, 0.0, 1.0, 2.06]]
+        >>> from carousel.inputs.roles import Roles
+        >>> from numpy.typing import NDArray
+
+    from carousel.inputs.sequence import Channel
+        >>> columns = (Channel("pulse", "number", gaps=True), Channel("flow", "number"))
+        >>> fitted = SequenceInput(Roles(), False, False, 1.0, (), columns, ())
+        >>> rows, none = np.array([[1, 1, 0, 1, 2]], np.float32), np.zeros((1, 0), np.int64)
+        >>> seen = Channels(rows, none, np.zeros(1, np.float32), np.array([0, 1]), none, none)
+        >>> blur_readings(seen, fitted, 0.5, np.random.default_rng(0)).values.astype(float).round(2).tolist()
+        [[1.0, 1.0, 0.0, 1.0, 2.06]]
     """
     widths = [GAPPED if channel.gaps else 1 for channel in fitted.numbers]
     starts = np.cumsum([0, *widths])[:-1]

@@ -21,7 +21,7 @@ from carousel.checkpoint import stage_of
 from carousel.config import ModelConfig, from_json, to_json
 from carousel.errors import CarouselError
 from carousel.inputs.fitted import FIRST, UNSEEN
-from carousel.inputs.sequence import Channels
+from carousel.inputs.sequence import GAPPED, Channels
 from carousel.model import SequenceBatch, build, initialise, members_from, sequence_batch
 from carousel.train import Progress, Result, TrainConfig, train
 
@@ -68,6 +68,7 @@ class SequenceTask:
         self.per_row = len(examples.truth) == len(examples.channels.values) and model.task != "classify"
         self.lengths = examples.channels.lengths[examples.training]
         self.judged = self._judged()
+        self.hidden = self._hidden()
         self.categories = [c.codes for c in model.input.embedded]
 
     @property
@@ -116,7 +117,7 @@ class SequenceTask:
         if self.per_row and found.learn is not None:
             weight = weight * found.learn[rows]
         if self.settings.hide:
-            seen = hide_observations(seen, self.config.input, self.settings.hide, rng)
+            seen = hide_observations(seen, self.config.input, self.hidden, rng)
         if self.settings.noise:
             seen = blur_readings(seen, self.config.input, self.settings.noise, rng)
         return _batch(self._forget(seen, rng), truth, weight, device)
@@ -145,6 +146,20 @@ class SequenceTask:
                 total += float((_losses(self.config, model(batch.seen), batch.truth) * batch.weight).sum())
                 count += float(batch.weight.sum())
         return total / count if count else None
+
+    def _hidden(self) -> Floats:
+        """The share of readings to hide of each column with gaps: less where fewer than half of them are missing, so
+        that a column with a gap here and there is not made one of gaps."""
+        seen, at, found = self.examples_.channels, 0, []
+        inside = np.zeros(len(seen.offsets) - 1, bool)
+        inside[self.examples_.training] = True
+        rows = np.repeat(inside, seen.lengths)
+        for channel in self.config.input.numbers:
+            if channel.gaps:
+                missing = 1.0 - float(seen.values[rows, at + 1].mean())
+                found.append(self.settings.hide * min(1.0, 2.0 * missing))
+            at += GAPPED if channel.gaps else 1
+        return np.array(found)
 
     def _judged(self) -> Ints:
         """The held-out sequences that early stopping looks at: evenly among all, of about MOST_JUDGED rows."""

@@ -90,7 +90,7 @@ class TrainConfig:
     batch_rows: int = 8192  # of whole sequences: so many rows fill a batch before `batch_size` sequences do
     uneven_decay: bool = True  # where the time from row to row varies, cell.decay is on
     noise: float = 0.0  # of whole sequences: spread of what is added to scaled readings of columns without gaps
-    hide: float = 0.0  # of whole sequences: share of readings hidden anew each time, of columns with gaps
+    hide: float = 0.0  # of whole sequences: share of readings hidden anew each time; less of columns with few gaps
     replicate: float = 0.0  # classify: share of the loss that asks every row for the label, after Lipton et al. 2016
     crop: int = 0  # of whole sequences: train on random pieces of at most so many rows; 0: on all of them
     threads: int = 0  # of the processor, while training; 0: as many as torch is set to
