@@ -59,18 +59,16 @@ def hide_observations(
 def blur_readings(seen: Channels, fitted: SequenceInput, spread: float, rng: np.random.Generator) -> Channels:
     """Add normal noise of that spread to columns that had no gaps, in units of the scaled columns (Bishop 1995).
 
-        Columns with gaps are left to `hide_observations`, which costs them less.
+    Columns with gaps are left to `hide_observations`, which costs them less.
 
-        >>> from carousel.inputs.roles import Roles
-        >>> from numpy.typing import NDArray
-
-    from carousel.inputs.sequence import Channel
-        >>> columns = (Channel("pulse", "number", gaps=True), Channel("flow", "number"))
-        >>> fitted = SequenceInput(Roles(), False, False, 1.0, (), columns, ())
-        >>> rows, none = np.array([[1, 1, 0, 1, 2]], np.float32), np.zeros((1, 0), np.int64)
-        >>> seen = Channels(rows, none, np.zeros(1, np.float32), np.array([0, 1]), none, none)
-        >>> blur_readings(seen, fitted, 0.5, np.random.default_rng(0)).values.astype(float).round(2).tolist()
-        [[1.0, 1.0, 0.0, 1.0, 2.06]]
+    >>> from carousel.inputs.roles import Roles
+    >>> from carousel.inputs.sequence import Channel
+    >>> columns = (Channel("pulse", "number", gaps=True), Channel("flow", "number"))
+    >>> fitted = SequenceInput(Roles(), False, False, 1.0, (), columns, ())
+    >>> rows, none = np.array([[1, 1, 0, 1, 2]], np.float32), np.zeros((1, 0), np.int64)
+    >>> seen = Channels(rows, none, np.zeros(1, np.float32), np.array([0, 1]), none, none)
+    >>> blur_readings(seen, fitted, 0.5, np.random.default_rng(0)).values.astype(float).round(2).tolist()
+    [[1.0, 1.0, 0.0, 1.0, 2.06]]
     """
     widths = [GAPPED if channel.gaps else 1 for channel in fitted.numbers]
     starts = np.cumsum([0, *widths])[:-1]
