@@ -90,7 +90,7 @@ def _fitted(
         return view
     seen = int((known[used] > 0).any(0).sum())
     limit = max(tail_limit(normal, risk) * few_samples(len(normal) / (rows * span), seen, risk), 1e-6)
-    return View(of, rows, *numbers, _floats(low), _floats(high), limit, max(float(normal.max()), 1e-6))
+    return View(of, rows, *numbers, _floats(low), _floats(high), limit, max(float(normal.max()), limit))
 
 
 def few_samples(independent: float, columns: int, risk: float) -> float:

@@ -22,7 +22,7 @@ class View:
     """Means over `rows` rows of the errors or of the values, and how they were spread in normal operation.
 
     centre, spread, low and high [C]; correlation [C][C]; `limit` is the distance that hardly any normal row exceeds,
-    `largest` the largest distance of the rows learned from.
+    `largest` the largest distance of the rows learned from, but not below the limit: where a history begins.
     """
 
     of: Literal["error", "value"]
