@@ -34,10 +34,11 @@ def corrupt(
     if kind not in KINDS:
         raise ValueError(f"{kind!r} is no way to remove observations; choose from {', '.join(KINDS)}")
     values = sequences.features.copy()
+    gone = _gone(sequences, kind, share, rng)  # drawn first: the same readings go whatever the noise
     names = sequences.roles.features
     numeric = np.array([name not in sequences.categories for name in names])
     values[:, numeric] += noise * spread[numeric] * rng.normal(size=(len(values), int(numeric.sum())))
-    values[_gone(sequences, kind, share, rng)] = np.nan
+    values[gone] = np.nan
     found = replace(sequences, features=values)
     kept = np.asarray(np.isfinite(values).any(1) | ~np.isfinite(sequences.features).any(1))
     kept[sequences.offsets[:-1]] = True
