@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 __all__ = ["Contender", "Timing", "alternate", "geometric_mean"]
 
-PAUSE, PATIENCE = 0.01, 0.5  # seconds: one look whether threads still spin, and how long to wait for them at most
+PAUSE, PATIENCE = 0.01, 0.06  # seconds: one look whether threads still spin, and how long to wait for them at most
 Arrays = Sequence[NDArray[np.floating]]
 
 
