@@ -21,7 +21,7 @@ from carousel.heads.tag import (
     onsets,
     warning_report,
 )
-from carousel.tagger import parse_span
+from carousel.inputs.clock import parse_span
 
 QUICK = TrainConfig(
     steps=60, hidden_size=8, least_steps=20, warmup=5, batch_size=16, width=0, learning_rate=0.02, evaluate_every=20

@@ -18,6 +18,7 @@ from carousel.estimator import versions
 from carousel.heads.calibration import conformal_errors, fit_temperature
 from carousel.heads.classify import ClassifyHead, Pooling, class_values, probabilities
 from carousel.inputs import columns
+from carousel.inputs.holdout import FEWEST, spread_over
 from carousel.inputs.labels import Labels, label_array, label_column, per_sequence
 from carousel.inputs.rows import Sequences, channels
 from carousel.sequence_estimator import SequenceEstimator, is_frame
@@ -148,7 +149,11 @@ class Classifier(SequenceEstimator):
                     " least two."
                 )
         everything = np.arange(len(sequences.ids))
-        held_out = self._hold_out(truth) if since is None else np.flatnonzero(since < np.inf)
+        if since is not None:
+            held_out = np.flatnonzero(since < np.inf)
+        else:
+            share = self.settings.holdout if len(everything) >= FEWEST else 0.0
+            held_out = spread_over(truth.values, share, self.settings.seed)
         training = np.setdiff1d(everything, held_out)
 
         def prepare(all_of_it: bool) -> tuple[ModelConfig, Examples]:
@@ -284,18 +289,6 @@ class Classifier(SequenceEstimator):
                 " leave the sequence out."
             )
 
-    def _hold_out(self, truth: Labels) -> Ints:
-        """A share of the sequences, of every class alike, at random; none where there are fewer than ten."""
-        count, share = len(truth.values), self.settings.holdout
-        if count < FEWEST or not share:
-            return np.zeros(0, np.int64)
-        rng = np.random.default_rng([self.settings.seed, 0xCC])
-        order = rng.permutation(count)
-        order = order[np.argsort(truth.values[order], kind="stable")]  # evenly over classes, or the range of numbers
-        at = np.arange(count) * share
-        chosen = np.floor(at + share) > np.floor(at)  # every (1 / share)-th
-        return np.sort(order[chosen])
-
     def _configure(self, sequences: Sequences, truth: Labels, part: Ints) -> ModelConfig:
         inside = np.zeros(len(sequences.ids), bool)
         inside[part] = True
@@ -331,9 +324,6 @@ class Classifier(SequenceEstimator):
         residuals = (truth - made[:, 0]) * head.scale
         errors = conformal_errors(residuals, head.quantiles)
         return dataclasses.replace(head, errors=errors), {"validation_rmse": float(np.sqrt((residuals**2).mean()))}
-
-
-FEWEST = 10  # sequences of which some are held out
 
 
 def joined(sequences: Sequences, labels: Any, target: str, kind: str) -> Labels:

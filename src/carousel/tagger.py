@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, Self
 
 import narwhals as nw
 import numpy as np
@@ -19,6 +18,8 @@ from carousel.estimator import versions
 from carousel.heads.calibration import conformal_errors, fit_temperature
 from carousel.heads.classify import class_values, probabilities
 from carousel.heads.tag import TagHead, choose_threshold, event_labels, event_probability, warning_report
+from carousel.inputs.clock import DAY, parse_span
+from carousel.inputs.holdout import FEWEST, Split, last_rows, split_since, spread_over
 from carousel.inputs.labels import Labels, label_array, label_column
 from carousel.inputs.rows import Sequences, channels
 from carousel.sequence_estimator import SequenceEstimator, is_frame
@@ -31,18 +32,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
-DAY = 86400.0  # seconds
 DAY_OF_NUMBERS = 1000.0  # alarms of a clock of numbers are counted by so many of its units
-FEWEST = 10  # sequences of which some are held out whole; of fewer, the last rows of each
-
-
-class Split(NamedTuple):
-    """Which sequences train and which are held out, and which rows [N] of them count."""
-
-    training: Ints
-    held_out: Ints
-    learn: Flags | None = None
-    judge: Flags | None = None
 
 
 class Tagger(SequenceEstimator):
@@ -357,36 +347,17 @@ class Tagger(SequenceEstimator):
             )
 
     def _split(self, sequences: Sequences, truth: Labels, since: Floats | None) -> Split:
-        count, share = len(sequences.ids), self.settings.holdout
-        everything = np.arange(count)
+        share, seed, ahead = self.settings.holdout, self.settings.seed, self._ahead(sequences)
         if since is not None:
-            if (np.isinf(since)).all():
-                return Split(np.flatnonzero(since > 0), np.flatnonzero(since < 0))
-            return self._split_by_time(sequences, since)
-        if not share:
-            return Split(everything, everything[:0])
-        if count < FEWEST:
-            border = sequences.offsets[:-1] + np.ceil((1 - share) * sequences.lengths).astype(np.int64)
-            border = np.minimum(border, len(sequences.time) - 1)
-            inside = border < sequences.offsets[1:]
-            return self._split_by_time(sequences, np.where(inside, sequences.time[border], np.inf))
-        rng = np.random.default_rng([self.settings.seed, 0xCC])
-        order = rng.permutation(count)
+            return split_since(sequences, since, ahead)
+        if len(sequences.ids) < FEWEST and share:
+            return split_since(sequences, last_rows(sequences, share), ahead)
+        often = np.zeros(len(sequences.ids))
         if self._kind() != "regression":  # evenly over how often the rarest is seen
             rarest = truth.values == np.argmin(np.bincount(truth.values[np.isfinite(truth.values)].astype(np.int64)))
             often = np.add.reduceat(rarest.astype(np.float64), sequences.offsets[:-1])
-            order = order[np.argsort(often[order], kind="stable")]
-        at = np.arange(count) * share
-        chosen = np.floor(at + share) > np.floor(at)
-        return Split(np.sort(order[~chosen]), np.sort(order[chosen]))
-
-    def _split_by_time(self, sequences: Sequences, since: Floats) -> Split:
-        """Rows from `since` [B] on are held out; those whose label looks into them are left out of both parts."""
-        border = np.repeat(since, sequences.lengths)
-        judge = sequences.time >= border
-        learn = ~judge & (sequences.time + self._ahead(sequences) < border)
-        training = np.flatnonzero(np.logical_or.reduceat(~judge, sequences.offsets[:-1]))
-        return Split(training, np.flatnonzero(since < np.inf), learn, judge)
+        held_out = spread_over(often, share, seed)
+        return Split(np.setdiff1d(np.arange(len(often)), held_out), held_out)
 
     def _configure(self, sequences: Sequences, truth: Labels, split: Split) -> ModelConfig:
         inside = np.zeros(len(sequences.ids), bool)
@@ -452,30 +423,6 @@ class Tagger(SequenceEstimator):
         numbers = head.numbers(made)
         found = {"prediction": numbers[:, 0]}
         return found | {f"q{level:g}": numbers[:, 1 + k] for k, level in enumerate(head.quantiles)}
-
-
-def parse_span(given: str | float, stamps: bool, name: str) -> float:
-    """A span of time in the clock's numbers: seconds of "6h" where it shows timestamps, a number as it is.
-
-    >>> parse_span("6h", True, "ahead"), parse_span("90 min", True, "ahead"), parse_span(5, False, "ahead")
-    (21600.0, 5400.0, 5.0)
-    """
-    text = str(given).strip()
-    found = re.fullmatch(r"([0-9.]+)\s*([a-z]*)", text.lower())
-    unit = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-    try:
-        size = float(found[1]) if found else float("nan")
-    except ValueError:
-        size = float("nan")
-    if not found or not 0 < size < float("inf") or (found[2] and found[2] not in unit):
-        raise CarouselError(f"{name} must be a positive span of time as 6h, 30min, 2d or 45s, got {given!r}.")
-    if stamps and not found[2] and isinstance(given, str):
-        raise CarouselError(f"{name} {given!r} has no unit, and the time column holds timestamps; write it as 6h.")
-    if found[2] and not stamps:
-        raise CarouselError(
-            f"{name} {given!r} has a unit, and the rows are counted in numbers; give it in those numbers."
-        )
-    return size * unit.get(found[2], 1.0)
 
 
 def row_table(sequences: Sequences, found: dict[str, NDArray[Any]]) -> Any:

@@ -6,6 +6,7 @@ steps earlier" mean the same season: even spacing, months (of 28 to 31 days), or
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -13,7 +14,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CALENDAR", "Clock", "Grid", "calendar_features", "infer_grid"]
+from carousel.errors import CarouselError
+
+__all__ = ["CALENDAR", "Clock", "Grid", "calendar_features", "infer_grid", "parse_span"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -283,3 +286,27 @@ def _months(time: Floats) -> Ints:
 
 def _month_start(months: Ints) -> Floats:
     return months.astype("datetime64[M]").astype("datetime64[s]").astype(np.float64)
+
+
+def parse_span(given: str | float, stamps: bool, name: str) -> float:
+    """A span of time in the clock's numbers: seconds of "6h" where it shows timestamps, a number as it is.
+
+    >>> parse_span("6h", True, "ahead"), parse_span("90 min", True, "ahead"), parse_span(5, False, "ahead")
+    (21600.0, 5400.0, 5.0)
+    """
+    text = str(given).strip()
+    found = re.fullmatch(r"([0-9.]+)\s*([a-z]*)", text.lower())
+    unit = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+    try:
+        size = float(found[1]) if found else float("nan")
+    except ValueError:
+        size = float("nan")
+    if not found or not 0 < size < float("inf") or (found[2] and found[2] not in unit):
+        raise CarouselError(f"{name} must be a positive span of time as 6h, 30min, 2d or 45s, got {given!r}.")
+    if stamps and not found[2] and isinstance(given, str):
+        raise CarouselError(f"{name} {given!r} has no unit, and the time column holds timestamps; write it as 6h.")
+    if found[2] and not stamps:
+        raise CarouselError(
+            f"{name} {given!r} has a unit, and the rows are counted in numbers; give it in those numbers."
+        )
+    return size * unit.get(found[2], 1.0)
