@@ -62,7 +62,7 @@ def later(days: int = 3, after: int = 60) -> pl.DataFrame:
 
 
 def vitals(patients: int = 24) -> pl.DataFrame:
-    """Patients with a pulse (with gaps) at uneven times: who fell ill and when, who survived, and what never changes."""
+    """Patients with a pulse (with gaps) at uneven times: who fell ill and when, who survived, and what stays."""
     rng = np.random.default_rng(11)
     rows = []
     for k in range(patients):
@@ -74,7 +74,9 @@ def vitals(patients: int = 24) -> pl.DataFrame:
             rows.append((f"p{k:02d}", 1_700_000_000 + round(60 * minute), pulse, 30 + k, "fm"[k % 2], int(r >= onset)))
     columns = ["patient", "at", "pulse", "age", "sex", "septic"]
     frame = pl.DataFrame(rows, schema=columns, orient="row").with_columns(pl.from_epoch("at"))
-    return frame.with_columns(survived=pl.when(pl.col("septic").max().over("patient") == 1).then(pl.lit("no")).otherwise(pl.lit("yes")))
+    return frame.with_columns(
+        survived=pl.when(pl.col("septic").max().over("patient") == 1).then(pl.lit("no")).otherwise(pl.lit("yes"))
+    )
 
 
 @cache
