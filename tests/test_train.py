@@ -159,8 +159,8 @@ def test_a_killed_training_resumes_from_its_last_checkpoint(tmp_path: Path) -> N
 def test_a_second_signal_acts_at_once(tmp_path: Path) -> None:
     class Twice(Regression):
         def batch(self, rng: np.random.Generator, device: torch.device) -> Tensor:
-            os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
             return super().batch(rng, device)
 
     with pytest.raises(KeyboardInterrupt) as caught:

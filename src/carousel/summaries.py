@@ -151,6 +151,9 @@ def predictions(
         a, b = (last_values(x, names, columns) for x in (train, test)) if name == "last values" else (train, test)
         pick = np.arange(len(a)) if len(a) <= MOST[name] else np.sort(rng.choice(len(a), MOST[name], replace=False))
         a, y = a[pick], truth[pick]
+        if name.startswith("boosted"):  # which cannot bin a column that its own training part has no value of
+            known = np.isfinite(a).sum(0) >= min(FEW, len(a))
+            a, b = (x[:, known] if known.any() else np.zeros((len(x), 1)) for x in (a, b))
         model = _boosted(classes, seed) if name.startswith("boosted") else _linear(classes, a)
         if classes and len(np.unique(y)) < 2:
             made = np.zeros((len(b), classes))
@@ -163,6 +166,9 @@ def predictions(
             made = np.asarray(model.fit(a, y).predict(b), np.float64)
         found[name] = made
     return found
+
+
+FEW = 20  # values
 
 
 def _linear(classes: int, train: Floats) -> Any:

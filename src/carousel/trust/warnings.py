@@ -52,7 +52,7 @@ def warned(time: Floats, onset: Bools, alarm: Bools, offsets: Ints, ahead: float
     >>> t = np.arange(8.0)
     >>> found = warned(t, t == 6, (t == 1) | (t == 4) | (t == 5), np.array([0, 8]), 3.0)
     >>> found.events, found.warned, found.alarms, found.false_alarms, found.lead_median
-    (1, 1, 1, 0, 2.0)
+    (1, 1, 2, 1, 2.0)
     """
     leads: list[float] = []
     events = alarms = false = 0
