@@ -22,7 +22,7 @@ from carousel.heads.detect_net import student_loss
 from carousel.inputs.sequence import Channels
 from carousel.model import SequenceBatch, build, initialise, members_from, sequence_batch
 from carousel.sequences import outputs
-from carousel.train import Progress, Result, TrainConfig, train
+from carousel.train import Progress, TrainConfig, train
 
 __all__ = ["DetectConfig", "DetectTask", "Rows", "errors_of", "train_detector"]
 
@@ -233,7 +233,7 @@ def train_detector(
         fingerprint=mark,
         progress=progress,
     )
-    weights = _named(result)
+    weights = result.weights
     fitted = dataclasses.replace(config, head=_calibrated(config, weights, rows, options))
     provenance = {
         "data": mark,
@@ -265,10 +265,6 @@ def _calibrated(config: ModelConfig, weights: Weights, rows: Rows, options: Dete
     none = np.zeros(len(used), bool)
     views += [fit_view("value", k, rows.values, offsets, none, used, *limits) for k in options.level]
     return dataclasses.replace(head, views=tuple(views))
-
-
-def _named(result: Result) -> Weights:
-    return {f"{k}.{n}": value.numpy() for k, member in enumerate(result.members) for n, value in member.items()}
 
 
 def _fingerprint(config: ModelConfig, rows: Rows, options: DetectConfig) -> str:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from carousel import modelfile
 from carousel.classifier import Classifier
-from carousel.config import ModelConfig, StackConfig, from_json, to_json
+from carousel.config import ModelConfig, StackConfig, to_json
 from carousel.detector import Detector
 from carousel.errors import CarouselError, DataError
+from carousel.estimator import Estimator, versions
 from carousel.forecasting import scaled_quantiles, train_forecaster
 from carousel.generator import Generator
 from carousel.heads.forecast import DEFAULT_QUANTILES, ForecastHead, read_out
@@ -34,7 +33,6 @@ from carousel.inputs.origins import (
 from carousel.inputs.seasons import infer_seasons
 from carousel.inputs.table import Roles, Series, infer_roles, read_table, write_table
 from carousel.inputs.windows import Rows
-from carousel.model import members_from
 from carousel.tagger import Tagger
 from carousel.train import Progress, TrainConfig
 from carousel.translator import Translator
@@ -44,23 +42,8 @@ __all__ = ["Classifier", "Detector", "Forecaster", "Generator", "SkippedSeries",
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-_PARAMS = (
-    "horizon",
-    "id",
-    "time",
-    "target",
-    "features",
-    "static",
-    "known",
-    "season",
-    "context",
-    "quantiles",
-    "seeds",
-    "config",
-)
 
-
-class Forecaster:
+class Forecaster(Estimator):
     """Forecasts of many series by one global LSTM: quantiles of the next `horizon` steps.
 
     Columns by role: `id` which series (None: one), `time` when (None: the only timestamp column, else the order of
@@ -77,6 +60,23 @@ class Forecaster:
     >>> model.fit(wave).predict(wave).columns[:4]
     ['t', 'step', 'forecast', 'q0.05']
     """
+
+    task = "forecast"
+    defaults: ClassVar[TrainConfig] = TrainConfig()
+    _parameters = (
+        "horizon",
+        "id",
+        "time",
+        "target",
+        "features",
+        "static",
+        "known",
+        "season",
+        "context",
+        "quantiles",
+        "seeds",
+        "config",
+    )
 
     def __init__(
         self,
@@ -108,21 +108,6 @@ class Forecaster:
         self.config = config
 
         self._rows: Rows | None = None
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The arguments of `__init__`, as scikit-learn's clone and grid search want them."""
-        return {name: getattr(self, name) for name in _PARAMS}
-
-    def set_params(self, **params: Any) -> Self:
-        """Set arguments of `__init__`; ValueError for a name that is none."""
-        for name, value in params.items():
-            if name not in _PARAMS:
-                raise ValueError(f"Forecaster has no parameter {name!r}; it has {', '.join(_PARAMS)}")
-            setattr(self, name, value)
-        return self
-
-    def __repr__(self) -> str:
-        return f"Forecaster({', '.join(f'{k}={v!r}' for k, v in self.get_params().items() if v is not None)})"
 
     def fit(
         self,
@@ -156,7 +141,7 @@ class Forecaster:
         )
         self._refuse_taken_names(roles, source)
         series = read_table(frame, roles, source=source, valid=valid)
-        h, share = self.horizon, self.config.holdout
+        h, share = self.horizon, self.settings.holdout
         series = long_enough(series, h, holdout=valid is None and share > 0, skip_short=skip_short)
         seasons = infer_seasons(series) if self.season is None else (self.season,) if self.season > 1 else ()
         self._refuse_long_looks(series, default_context(seasons, h))
@@ -165,18 +150,18 @@ class Forecaster:
             split = split_by_time(series, h, context, share)
         else:
             split = split_by_table(series, h, context, _height(frame))
-        again = valid is None and self.config.refit and len(split.held_out) > 0
+        again = valid is None and self.settings.refit and len(split.held_out) > 0
         trained = train_forecaster(
             series,
             lambda split: self._configure(series, split, seasons, context),
             split,
             split_by_time(series, h, context, 0.0) if again else None,
-            self.config,
+            self.settings,
             checkpoint=None if checkpoint is None else Path(checkpoint),
             resume=resume,
             progress=progress,
         )
-        self.provenance_ = {"versions": _versions(), "train": to_json(self.config)} | trained.provenance
+        self.provenance_ = {"versions": versions(), "train": to_json(self.settings)} | trained.provenance
         self._keep(trained.config, trained.weights)
         return self
 
@@ -218,38 +203,25 @@ class Forecaster:
             self._rows = Rows(series, config.input)
         return self._quantiles(self._rows, np.asarray(origins, np.int64))
 
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write the model file, atomically."""
-        config = self._fitted()
-        document = {"format": modelfile.FORMAT, "model": config.to_json(), "provenance": self.provenance_}
-        modelfile.write(path, self._weights, document)
-
     @classmethod
-    def load(cls, path: str | PathLike[str]) -> Self:
-        """The fitted estimator from a model file; ModelFileError where the file is refused."""
-        weights, document = modelfile.read(path)
-        config = ModelConfig.from_json(document["model"])
-        roles, settings = config.input.roles, document["provenance"].get("train")
-        made = cls(
-            config.input.horizon,
-            id=roles.id,
-            time=roles.time,
-            target=roles.target,
-            features=roles.features,
-            static=roles.static,
-            known=roles.known,
-            season=max(config.input.seasons, default=1),
-            context=config.input.context,
-            quantiles=config.head.quantiles,
-            seeds=config.seeds,
-            config=TrainConfig() if settings is None else from_json(TrainConfig, settings, "provenance.train"),
-        )
-        made.provenance_ = document["provenance"]
-        made._keep(config, weights)
-        return made
+    def _parameters_of(cls, config: ModelConfig, provenance: dict[str, Any]) -> dict[str, Any]:
+        roles = config.input.roles
+        return {
+            "horizon": config.input.horizon,
+            "id": roles.id,
+            "time": roles.time,
+            "target": roles.target,
+            "features": roles.features,
+            "static": roles.static,
+            "known": roles.known,
+            "season": max(config.input.seasons, default=1),
+            "context": config.input.context,
+            "quantiles": config.head.quantiles,
+            "seeds": config.seeds,
+        }
 
     def _check_params(self) -> None:
-        if not isinstance(self.config, TrainConfig):
+        if not isinstance(self.settings, TrainConfig):
             raise CarouselError(
                 f"config must be a TrainConfig, got {self.config!r}; write TrainConfig(steps=40) for other steps."
             )
@@ -295,7 +267,7 @@ class Forecaster:
         end = np.full(len(series.ids), -1)
         end[used] = split.last + self.horizon
         rows = np.flatnonzero(index <= np.repeat(end, series.lengths))
-        settings, quantiles = self.config, tuple(float(q) for q in self.quantiles)
+        settings, quantiles = self.settings, tuple(float(q) for q in self.quantiles)
         try:
             table = TableInput(
                 roles=series.roles,
@@ -319,16 +291,9 @@ class Forecaster:
             raise CarouselError(f"{error}; correct the parameter.") from None
 
     def _keep(self, config: ModelConfig, weights: dict[str, NDArray[Any]]) -> None:
-        self._weights, self._rows = weights, None
-        self.config_ = config
-        self.model_ = members_from(config, weights)
+        super()._keep(config, weights)
+        self._rows = None
         self.season_ = max(config.input.seasons, default=1)
-
-    def _fitted(self) -> ModelConfig:
-        config: ModelConfig | None = getattr(self, "config_", None)
-        if config is None:
-            raise CarouselError("this Forecaster is not fitted yet; call fit, or Forecaster.load.")
-        return config
 
     def _quantiles(self, rows: Rows, origins: Ints) -> Floats:
         made = scaled_quantiles(self.model_, rows, origins)
@@ -366,13 +331,3 @@ def _height(frame: Any) -> int:
 
 def _names(given: str | Sequence[str] | None) -> tuple[str, ...]:
     return () if given is None else (given,) if isinstance(given, str) else tuple(given)
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in ("carousel-lstm", "torch", "numpy"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # run from a source tree that is not installed
-            found[name] = "unknown"
-    return found

@@ -125,19 +125,15 @@ def train_forecaster(
         "steps": stage["steps"],
         "metrics": {"validation_pinball": stage["validation_pinball"]},
     }
-    return Trained(dataclasses.replace(config, head=head), _named(result), provenance)
+    return Trained(dataclasses.replace(config, head=head), result.weights, provenance)
 
 
 def _calibrated(config: ModelConfig, result: Result, rows: Rows, split: Split) -> ForecastHead:
     head: ForecastHead = config.head
     if not len(split.held_out):
         return head
-    made = scaled_quantiles(members_from(config, _named(result)), rows, split.held_out)
+    made = scaled_quantiles(members_from(config, result.weights), rows, split.held_out)
     return calibrate(head, made.scaled, made.truth, split.independent(rows.config.horizon))
-
-
-def _named(result: Result) -> Weights:
-    return {f"{k}.{n}": value.numpy() for k, member in enumerate(result.members) for n, value in member.items()}
 
 
 def fingerprint(model: ModelConfig, rows: Rows, split: Split) -> str:

@@ -182,7 +182,6 @@ class Generator(Estimator):
             resume=resume,
             progress=progress,
         )
-        weights = {f"{k}.{n}": value.numpy() for k, member in enumerate(result.members) for n, value in member.items()}
         self.provenance_ = {
             "versions": versions(),
             "train": to_json(settings),
@@ -193,7 +192,7 @@ class Generator(Estimator):
             "steps": result.steps,
             "metrics": {"validation_nats_per_token": result.metrics},
         }
-        self._keep(config, weights)
+        self._keep(config, result.weights)
         return self
 
     def perplexity(

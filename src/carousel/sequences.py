@@ -306,7 +306,7 @@ def train_sequences(
         config, examples, result, mark = run(False, settings, {})
         head, metrics = config.head, dict[str, Any](validation_loss=result.metrics)
         if len(examples.held_out):
-            members = members_from(config, _named(result))
+            members = members_from(config, result.weights)
             made = outputs(members, examples.channels, examples.held_out, config.task != "classify")
             head, more = calibrate(config, examples, made)
             metrics |= {name: value for name, value in more.items() if np.isfinite(value)}
@@ -323,11 +323,7 @@ def train_sequences(
         "steps": stage["steps"],
         "metrics": stage["metrics"],
     }
-    return Fitted(dataclasses.replace(config, head=head), _named(result), provenance)
-
-
-def _named(result: Result) -> Weights:
-    return {f"{k}.{n}": value.numpy() for k, member in enumerate(result.members) for n, value in member.items()}
+    return Fitted(dataclasses.replace(config, head=head), result.weights, provenance)
 
 
 def fingerprint(config: ModelConfig, examples: Examples) -> str:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from carousel.adamw import AdamW
@@ -99,6 +100,11 @@ class Result:
     metrics: list[float | None] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)
     seconds: float = 0.0
+
+    @property
+    def weights(self) -> dict[str, NDArray[Any]]:
+        """Of all members, named as `ModelConfig.shapes` says."""
+        return {f"{k}.{n}": value.numpy() for k, member in enumerate(self.members) for n, value in member.items()}
 
 
 def train(

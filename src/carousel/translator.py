@@ -169,7 +169,6 @@ class Translator(Estimator):
             resume=resume,
             progress=progress,
         )
-        weights = {f"{k}.{n}": value.numpy() for k, member in enumerate(result.members) for n, value in member.items()}
         self.provenance_ = {
             "versions": versions(),
             "train": to_json(settings),
@@ -179,7 +178,7 @@ class Translator(Estimator):
             "steps": result.steps,
             "metrics": {"validation_nats_per_token": result.metrics},
         }
-        self._keep(config, weights)
+        self._keep(config, result.weights)
         return self
 
     def translate(self, texts: Sequence[str], *, beam: Beam = BEAM) -> list[str]:
