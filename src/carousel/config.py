@@ -76,30 +76,34 @@ class StackConfig:
         }
 
 
-# What each task is made of: its input and its head, imported when a model needs them (a stream starts in 0.1 s). Tasks
-# with a SequenceInput have a head whose `shapes` needs the stack's output size only.
-TASKS: dict[str, tuple[str, str]] = {
-    "forecast": ("inputs.fitted.TableInput", "heads.forecast.ForecastHead"),
-    "classify": ("inputs.sequence.SequenceInput", "heads.classify.ClassifyHead"),
-    "tag": ("inputs.sequence.SequenceInput", "heads.tag.TagHead"),
-    "detect": ("inputs.sequence.SequenceInput", "heads.detect.DetectHead"),
-    "translate": ("inputs.text.PairInput", "heads.translate.TranslateHead"),
-    "generate": ("inputs.text.TextInput", "heads.generate.GenerateHead"),
+# What each task is made of: the inputs it can have and its head, imported when a model needs them (a stream starts in
+# 0.1 s). Tasks with a SequenceInput have a head whose `shapes` needs the stack's output size only.
+TASKS: dict[str, tuple[tuple[str, ...], str]] = {
+    "forecast": (("inputs.fitted.TableInput",), "heads.forecast.ForecastHead"),
+    "classify": (("inputs.sequence.SequenceInput",), "heads.classify.ClassifyHead"),
+    "tag": (("inputs.sequence.SequenceInput",), "heads.tag.TagHead"),
+    "detect": (("inputs.sequence.SequenceInput",), "heads.detect.DetectHead"),
+    "translate": (("inputs.text.PairInput",), "heads.translate.TranslateHead"),
+    "generate": (("inputs.text.TextInput",), "heads.generate.GenerateHead"),
 }
 
 
 @cache
-def kinds_of(task: str) -> tuple[type, type]:
-    """The types of a task's input and head.
+def kinds_of(task: str) -> tuple[tuple[type, ...], type]:
+    """The types of a task's inputs and of its head.
 
-    >>> [kind.__name__ for kind in kinds_of("tag")]
-    ['SequenceInput', 'TagHead']
+    >>> inputs, head = kinds_of("tag")
+    >>> [kind.__name__ for kind in inputs], head.__name__
+    (['SequenceInput'], 'TagHead')
     """
-    found = []
-    for place in TASKS[task]:
-        module, _, name = place.rpartition(".")
-        found.append(getattr(importlib.import_module(f"carousel.{module}"), name))
-    return found[0], found[1]
+    inputs, head = TASKS[task]
+    return tuple(_find(place) for place in inputs), _find(head)
+
+
+def _find(place: str) -> type:
+    module, _, name = place.rpartition(".")
+    found: type = getattr(importlib.import_module(f"carousel.{module}"), name)
+    return found
 
 
 @dataclass(frozen=True)
@@ -117,9 +121,11 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise ValueError(f"seeds must be at least 1, got {self.seeds}")
-        for name, kind in zip(("input", "head"), kinds_of(self.task), strict=True):
-            if not isinstance(getattr(self, name), kind):
-                raise ValueError(f"the {name} of task {self.task} is a {kind.__name__}, got {getattr(self, name)!r}")
+        inputs, head = kinds_of(self.task)
+        for name, known in (("input", inputs), ("head", (head,))):
+            if not isinstance(getattr(self, name), known):
+                expected = " or ".join(kind.__name__ for kind in known)
+                raise ValueError(f"the {name} of task {self.task} is a {expected}, got {getattr(self, name)!r}")
         if self.task not in ("classify", "tag") and self.stack.bidirectional:
             raise ValueError("bidirectional stacks are for sequences that are complete: classify and tag")
         if self.task == "generate" and self.stack.cell.decay:
@@ -215,7 +221,10 @@ class ModelConfig:
         task = data.get("task")
         if not isinstance(task, str) or task not in TASKS:
             raise ModelFileError(f"the field model.task must be one of {_list(TASKS)}, got {task!r}.")
-        return dict(zip(("input", "head"), kinds_of(task), strict=True))
+        inputs, head = kinds_of(task)
+        given = data.get("input")
+        held = set(given) if isinstance(given, Mapping) else set()
+        return {"input": max(inputs, key=lambda kind: len(held & _hints(kind).keys())), "head": head}
 
 
 def to_json(value: Any) -> Any:
