@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from carousel.config import ModelConfig
 from carousel.errors import CarouselError
@@ -88,9 +87,9 @@ class GenerationTask:
         return Batch(piece[:-1], piece[1:])
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        read = model(batch.tokens, self.states)
+        read = model(batch.tokens, self.states, batch.truth)
         self.states = [(h.detach(), c.detach()) for h, c in read.states]
-        found = F.cross_entropy(read.logits.flatten(0, 1).float(), batch.truth.flatten())
+        found: Tensor = read.loss
         if self.regular.activation:
             found = found + self.regular.activation * read.output.float().square().mean()
         if self.regular.slowness and len(read.raw) > 1:

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from carousel.config import ModelConfig
 from carousel.inputs.text import BEGIN, END, PairInput, Tokens, batches_by_tokens
@@ -105,8 +104,8 @@ class TranslationTask:
         return _batch(source, target, np.arange(len(which)), device)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        logits = model(batch.source, batch.target).float()
-        return F.cross_entropy(logits, batch.truth, label_smoothing=self.smoothing)
+        found: Tensor = model(batch.source, batch.target, batch.truth, self.smoothing)
+        return found
 
     def metric(self, model: nn.Module, device: torch.device) -> float | None:
         """Cross-entropy per token of the held-out pairs, in nats, without smoothing."""
@@ -114,7 +113,7 @@ class TranslationTask:
         with torch.no_grad():
             for batch in self.held_out:
                 source, target, truth = batch.source.to(device), batch.target.to(device), batch.truth.to(device)
-                total += float(F.cross_entropy(model(source, target).float(), truth, reduction="sum"))
+                total += float(model(source, target, truth)) * len(truth)
                 count += len(truth)
         return total / count if count else None
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from carousel.heads.crossentropy import linear_cross_entropy
 from carousel.heads.generate import GenerateHead
 from carousel.lstm import LSTM
 
@@ -19,12 +20,13 @@ States = list[tuple[Tensor, Tensor]]  # h and c [1, B, H] of every layer
 
 class Read(NamedTuple):
     """Of T steps and B sequences: logits of what follows, what they come from, the last layer's own output, and the
-    last states."""
+    last states; where the truth was given, the loss instead of the logits."""
 
-    logits: Tensor  # [T, B, V]
+    logits: Tensor  # [T, B, V], or [0]
     output: Tensor  # [T, B, E]
     raw: Tensor  # [T, B, H] before dropout
     states: States
+    loss: Tensor | None = None  # [], the mean cross-entropy
 
 
 class GenerateNet(nn.Module):
@@ -40,7 +42,7 @@ class GenerateNet(nn.Module):
         self.bias = nn.Parameter(torch.zeros(vocabulary))
         nn.init.normal_(self.embedding.weight, std=head.embedding**-0.5)
 
-    def forward(self, tokens: Tensor, states: States | None = None) -> Read:
+    def forward(self, tokens: Tensor, states: States | None = None, truth: Tensor | None = None) -> Read:
         head, training = self.head, self.training
         weight = self.embedding.weight
         if training and head.word_dropout:
@@ -53,7 +55,11 @@ class GenerateNet(nn.Module):
             last.append(state)
             x = locked(out, head.layer_dropout, training) if k + 1 < len(self.layers) else out
         output = locked(x if self.mix is None else self.mix(x), head.dropout, training)
-        return Read(F.linear(output, self.embedding.weight, self.bias), output, x, last)
+        table = self.embedding.weight
+        if truth is None:
+            return Read(F.linear(output, table, self.bias), output, x, last)
+        loss = linear_cross_entropy(output.flatten(0, 1), table, self.bias, truth.flatten())
+        return Read(output.new_empty(0), output, x, last, loss)
 
     def beginning(self, count: int) -> States:
         """The states before any token."""

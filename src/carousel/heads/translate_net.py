@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from carousel.heads.crossentropy import linear_cross_entropy
+from carousel.heads.dropping import Dropout
 from carousel.heads.translate import TranslateHead
 from carousel.lstm import LSTM
 from carousel.ragged import Ragged
@@ -70,7 +72,7 @@ class TranslateNet(nn.Module):
         self.attention = Attention(head.attention, hidden, memory)
         self.mix = nn.Linear(hidden + memory, size)
         self.bias = nn.Parameter(torch.zeros(target))
-        self.dropout = nn.Dropout(head.dropout)
+        self.dropout = Dropout(head.dropout)
         for table in (self.source, self.target):
             if table is not None:
                 nn.init.normal_(table.weight, std=size**-0.5)
@@ -79,7 +81,7 @@ class TranslateNet(nn.Module):
         """Ids [N] of R sequences, none of them empty."""
         table = self.target if self.source is None else self.source
         out, (h, c) = self.encoder(source.with_values(self.dropout(table(source.values))))
-        values = self.dropout(out.to_padded(batch_first=True))
+        values = out.with_values(self.dropout(out.values)).to_padded(batch_first=True)
         lengths = source.lengths
         real = torch.arange(values.shape[1], device=values.device) < lengths[:, None]
         last_h, last_c = (torch.cat([part[-2], part[-1]], 1) for part in (h, c))
@@ -90,17 +92,20 @@ class TranslateNet(nn.Module):
         )
         return Memory(values, self.attention.key(values), real, state)
 
-    def forward(self, source: Ragged, target: Ragged) -> Tensor:
-        """Logits [N, V] of what follows every row of `target` (ids that begin with the mark of the beginning)."""
+    def forward(self, source: Ragged, target: Ragged, truth: Tensor | None = None, smoothing: float = 0.0) -> Tensor:
+        """Logits [N, V] of what follows every row of `target` (ids that begin with the mark of the beginning); given
+        the truth [N], the mean cross-entropy instead, which never holds them all."""
         memory = self.encode(source)
         embedded = target.with_values(self.dropout(self.target(target.values)))
-        if self.head.input_feeding:
-            return self._fed(embedded, memory)
+        mixed = self._fed(embedded, memory) if self.head.input_feeding else self._whole(embedded, memory)
+        if truth is None:
+            return self.logits(mixed)
+        return linear_cross_entropy(mixed, self.target.weight, self.bias, truth, smoothing)
+
+    def _whole(self, embedded: Ragged, memory: Memory) -> Tensor:
         out, _ = self.decoder(embedded, memory.state)
-        queries = out.to_padded(batch_first=True)
-        context, _ = self.attention(queries, memory)
-        mixed = self._mix(out.values, context[target.sequence, target.position])
-        return self.logits(mixed)
+        context, _ = self.attention(out.to_padded(batch_first=True), memory)
+        return self._mix(out.values, context[embedded.sequence, embedded.position])
 
     def _fed(self, embedded: Ragged, memory: Memory) -> Tensor:
         padded, state = embedded.to_padded(batch_first=True), memory.state
@@ -108,7 +113,7 @@ class TranslateNet(nn.Module):
         for t in range(padded.shape[1]):
             fed, state, _ = self.advance(padded[:, t], fed, state, memory)
             made.append(fed)
-        return self.logits(torch.stack(made, 1)[embedded.sequence, embedded.position])
+        return torch.stack(made, 1)[embedded.sequence, embedded.position]
 
     def advance(self, embedded: Tensor, fed: Tensor, state: State, memory: Memory) -> tuple[Tensor, State, Tensor]:
         """One step of R rows: the mixed output [R, E], the state and the attention [R, S]."""
