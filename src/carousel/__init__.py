@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from carousel.cell import CellSpec
+    from carousel.convlstm import ConvLSTM
     from carousel.detection import DetectConfig
     from carousel.errors import CarouselError, DataError, MissingExtra, ModelFileError, NotSupported
     from carousel.estimators import Classifier, Detector, Forecaster, Generator, Tagger, Translator
@@ -25,6 +26,7 @@ __all__ = [
     "CarouselError",
     "CellSpec",
     "Classifier",
+    "ConvLSTM",
     "DataError",
     "DetectConfig",
     "Detector",
@@ -46,6 +48,7 @@ __all__ = [
 _HOME = {
     "LSTM": "lstm",
     "LSTMCell": "lstm",
+    "ConvLSTM": "convlstm",
     "CellSpec": "cell",
     "Ragged": "ragged",
     "Stream": "stream",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -102,8 +102,20 @@ class Step(NamedTuple):
     o: Any
 
 
+def affine(weights: Mapping[str, Any], x: Any, h: Any) -> tuple[Any, Any]:
+    """W x and U h, [B, 4H] each; a convolutional LSTM has other maps and the same equations."""
+    return x @ weights["weight_ih"].T, h @ weights["weight_hh"].T
+
+
 def step(
-    spec: CellSpec, weights: Mapping[str, Any], x: Any, h: Any, c: Any, elapsed: Any = None, masks: Masks = NO_MASKS
+    spec: CellSpec,
+    weights: Mapping[str, Any],
+    x: Any,
+    h: Any,
+    c: Any,
+    elapsed: Any = None,
+    masks: Masks = NO_MASKS,
+    maps: Callable[[Mapping[str, Any], Any, Any], tuple[Any, Any]] = affine,
 ) -> Step:
     """One step of one layer: x [B, I], h [B, P], c [B, H], elapsed [B] (time since the previous row, with `decay`)."""
     xp, w = np if isinstance(x, np.ndarray) else sys.modules["torch"], weights
@@ -111,7 +123,7 @@ def step(
         rate = xp.logaddexp(w["decay_rate"], xp.zeros_like(w["decay_rate"]))  # softplus: never negative
         c = c * xp.exp(-elapsed[:, None] * rate)
 
-    a, r = x @ w["weight_ih"].T, (h * masks.h) @ w["weight_hh"].T
+    a, r = maps(w, x, h * masks.h)
     if spec.layer_norm:
         a, r = _normalise(a) * w["norm_ih"], _normalise(r) * w["norm_hh"]
     z = a + r + (w["bias_ih"] + w["bias_hh"] if spec.bias else 0.0)

@@ -16,7 +16,7 @@ from carousel.backends import Rows
 from carousel.errors import DataError
 from carousel.ragged import Ragged
 
-__all__ = ["Layout", "check_gaps", "flat_gaps", "layout_of", "reversed_gaps"]
+__all__ = ["Layout", "check_gaps", "dense_rows", "flat_gaps", "layout_of", "ragged_rows", "reversed_gaps"]
 
 
 class Layout(NamedTuple):
@@ -53,10 +53,15 @@ def _dense(x: Tensor, batch_first: bool) -> Layout:
     steps = shape[0] if time_major else shape[1]
     if not steps:
         raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
-    b, t = torch.arange(batch, device=x.device), torch.arange(steps, device=x.device)
-    first, ahead = (b, t * batch) if time_major else (b * steps, t)
-    rows = Rows(first, ahead, torch.full_like(b, steps), True, time_major)
+    rows = dense_rows(steps, batch, time_major, x.device)
     return Layout(x.reshape(-1, x.shape[-1]), rows, tuple(shape), lambda y: y.view(*shape, y.shape[-1]))
+
+
+def dense_rows(steps: int, batch: int, time_major: bool, device: torch.device) -> Rows:
+    """Where the rows of a padded batch lie that has no padding."""
+    b, t = torch.arange(batch, device=device), torch.arange(steps, device=device)
+    first, ahead = (b, t * batch) if time_major else (b * steps, t)
+    return Rows(first, ahead, torch.full_like(b, steps), True, time_major)
 
 
 def _packed(packed: PackedSequence) -> Layout:
@@ -75,9 +80,13 @@ def _ragged(ragged: Ragged) -> Layout:
     if not isinstance(ragged.values, Tensor):
         raise TypeError("this Ragged holds NumPy arrays: give LSTM ragged.tensors()")
     _two_dimensional(ragged.values)
+    return Layout(ragged.values, ragged_rows(ragged), (ragged.values.shape[0],), ragged.with_values)
+
+
+def ragged_rows(ragged: Ragged) -> Rows:
     ahead = torch.arange(ragged.longest, device=ragged.values.device)
     rows = Rows(ragged.offsets[:-1], ahead, ragged.lengths, False, False)
-    return Layout(ragged.values, rows, (ragged.values.shape[0],), ragged.with_values)
+    return rows
 
 
 def _two_dimensional(rows: Tensor) -> None:

@@ -23,7 +23,7 @@ from carousel.lstmcell import LSTMCell
 from carousel.ragged import Ragged
 from carousel.recurrent import Recurrent, check_input_dtype, check_sizes, check_state
 
-__all__ = ["LSTM", "LSTMCell", "Trace"]
+__all__ = ["LSTM", "LSTMCell", "Trace", "check_arguments"]
 
 
 class Trace(NamedTuple):
@@ -92,7 +92,7 @@ class LSTM(Interchange, Recurrent):
         recompute: int = 0,
         backend: str = "auto",
     ) -> None:
-        _check_arguments(num_layers, batch_first, dropout, recompute)
+        check_arguments(num_layers, batch_first, dropout, recompute)
         check_sizes(input_size, hidden_size, bias, proj_size)
         spec = CellSpec(
             bias=bias,
@@ -307,7 +307,7 @@ def _suffix(layer: int, direction: int) -> str:
     return f"_l{layer}" + ("_reverse" if direction else "")
 
 
-def _check_arguments(num_layers: int, batch_first: bool, dropout: float, recompute: int) -> None:
+def check_arguments(num_layers: int, batch_first: bool, dropout: float, recompute: int) -> None:
     """With torch's exceptions and words where torch has them."""
     if not isinstance(dropout, numbers.Number) or isinstance(dropout, bool) or not 0 <= dropout <= 1:
         raise ValueError(

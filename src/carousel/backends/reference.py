@@ -14,6 +14,8 @@ from carousel import masks
 from carousel.backends import Call, Result, Rows
 from carousel.cell import CellSpec, Masks, step
 
+__all__ = ["SLOW", "Visit", "run", "supports", "visits_of"]
+
 SLOW = "a Python loop over the steps"
 
 
@@ -27,7 +29,7 @@ def run(spec: CellSpec, call: Call) -> Result:
     return Result(torch.cat(y, -1), torch.stack(h), torch.stack(c), torch.stack(trace, 1) if call.trace else None)
 
 
-class _Visit(NamedTuple):
+class Visit(NamedTuple):
     """One step of one direction: the sequences that have it, which of their steps it is, and its row of each."""
 
     live: Tensor
@@ -35,7 +37,7 @@ class _Visit(NamedTuple):
     row: Tensor
 
 
-def _visits(rows: Rows, reverse: bool) -> list[_Visit]:
+def visits_of(rows: Rows, reverse: bool) -> list[Visit]:
     order = torch.argsort(rows.lengths, descending=True, stable=True)
     steps = rows.ahead.shape[0]
     if rows.dense:
@@ -46,7 +48,7 @@ def _visits(rows: Rows, reverse: bool) -> list[_Visit]:
     for s, count in enumerate(counts):
         live = order[:count]
         t = rows.lengths[live] - 1 - s if reverse else torch.full_like(live, s)
-        visits.append(_Visit(live, t, rows.first[live] + rows.ahead[t]))
+        visits.append(Visit(live, t, rows.first[live] + rows.ahead[t]))
     return visits
 
 
@@ -54,7 +56,7 @@ def _direction(spec: CellSpec, call: Call, d: int) -> tuple[Tensor, Tensor, Tens
     n, h, c = call.x.shape[0], call.h[d], call.c[d]
     if not n:
         return call.x.new_zeros(0, h.shape[-1]), h, c, call.x.new_zeros(5, 0, c.shape[-1])
-    visits = _visits(call.rows, reverse=d == 1)
+    visits = visits_of(call.rows, reverse=d == 1)
     span = call.recompute or len(visits)
     outputs: list[Tensor] = []
     traced: list[Tensor] = []
@@ -72,7 +74,7 @@ def _direction(spec: CellSpec, call: Call, d: int) -> tuple[Tensor, Tensor, Tens
 
 
 def _span(
-    spec: CellSpec, call: Call, d: int, visits: list[_Visit], h: Tensor, c: Tensor
+    spec: CellSpec, call: Call, d: int, visits: list[Visit], h: Tensor, c: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     """Consecutive steps from the states h [B, P], c [B, H]: outputs in the order of the visits, states, trace."""
     outputs, traced = [], []
