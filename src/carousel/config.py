@@ -76,28 +76,34 @@ class StackConfig:
         }
 
 
-# What each task is made of: the inputs it can have and its head, imported when a model needs them (a stream starts in
+# What each task is made of: the inputs and the heads it can have, imported when a model needs them (a stream starts in
 # 0.1 s). Tasks with a SequenceInput have a head whose `shapes` needs the stack's output size only.
-TASKS: dict[str, tuple[tuple[str, ...], str]] = {
-    "forecast": (("inputs.fitted.TableInput",), "heads.forecast.ForecastHead"),
-    "classify": (("inputs.sequence.SequenceInput",), "heads.classify.ClassifyHead"),
-    "tag": (("inputs.sequence.SequenceInput",), "heads.tag.TagHead"),
-    "detect": (("inputs.sequence.SequenceInput",), "heads.detect.DetectHead"),
-    "translate": (("inputs.text.PairInput",), "heads.translate.TranslateHead"),
-    "generate": (("inputs.text.TextInput",), "heads.generate.GenerateHead"),
+TASKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "forecast": (("inputs.fitted.TableInput",), ("heads.forecast.ForecastHead",)),
+    "classify": (
+        ("inputs.sequence.SequenceInput", "inputs.tokens.TokenInput", "inputs.frames.FramesInput"),
+        ("heads.classify.ClassifyHead",),
+    ),
+    "tag": (
+        ("inputs.sequence.SequenceInput", "inputs.tokens.TokenInput", "inputs.frames.FramesInput"),
+        ("heads.tag.TagHead", "heads.slots.SlotHead"),
+    ),
+    "detect": (("inputs.sequence.SequenceInput",), ("heads.detect.DetectHead",)),
+    "translate": (("inputs.text.PairInput", "inputs.dialogues.DialogueInput"), ("heads.translate.TranslateHead",)),
+    "generate": (("inputs.text.TextInput",), ("heads.generate.GenerateHead",)),
 }
 
 
 @cache
-def kinds_of(task: str) -> tuple[tuple[type, ...], type]:
-    """The types of a task's inputs and of its head.
+def kinds_of(task: str) -> tuple[tuple[type, ...], tuple[type, ...]]:
+    """The types of a task's inputs and of its heads.
 
-    >>> inputs, head = kinds_of("tag")
-    >>> [kind.__name__ for kind in inputs], head.__name__
-    (['SequenceInput'], 'TagHead')
+    >>> inputs, heads = kinds_of("detect")
+    >>> [kind.__name__ for kind in (*inputs, *heads)]
+    ['SequenceInput', 'DetectHead']
     """
-    inputs, head = TASKS[task]
-    return tuple(_find(place) for place in inputs), _find(head)
+    inputs, heads = TASKS[task]
+    return tuple(_find(place) for place in inputs), tuple(_find(place) for place in heads)
 
 
 def _find(place: str) -> type:
@@ -121,8 +127,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise ValueError(f"seeds must be at least 1, got {self.seeds}")
-        inputs, head = kinds_of(self.task)
-        for name, known in (("input", inputs), ("head", (head,))):
+        inputs, heads = kinds_of(self.task)
+        for name, known in (("input", inputs), ("head", heads)):
             if not isinstance(getattr(self, name), known):
                 expected = " or ".join(kind.__name__ for kind in known)
                 raise ValueError(f"the {name} of task {self.task} is a {expected}, got {getattr(self, name)!r}")
@@ -130,6 +136,11 @@ class ModelConfig:
             raise ValueError("bidirectional stacks are for sequences that are complete: classify and tag")
         if self.task == "generate" and self.stack.cell.decay:
             raise ValueError("text has no clock: a language model's cell is without decay")
+        of_words = type(self.input).__name__ == "TokenInput"
+        if self.task == "tag" and of_words != (type(self.head).__name__ == "SlotHead"):
+            raise ValueError("labels of words have a SlotHead, labels of other rows a TagHead")
+        if of_words and self.stack.cell.decay:
+            raise ValueError("text has no clock: its cell is without decay")
         if self.task == "translate":
             if self.stack.hidden_size % 2 or self.stack.cell.proj_size or self.stack.cell.decay:
                 raise ValueError("a translator's hidden_size is even, its cell without projection and decay")
@@ -221,10 +232,15 @@ class ModelConfig:
         task = data.get("task")
         if not isinstance(task, str) or task not in TASKS:
             raise ModelFileError(f"the field model.task must be one of {_list(TASKS)}, got {task!r}.")
-        inputs, head = kinds_of(task)
-        given = data.get("input")
-        held = set(given) if isinstance(given, Mapping) else set()
-        return {"input": max(inputs, key=lambda kind: len(held & _hints(kind).keys())), "head": head}
+        return {
+            name: _nearest(kinds, data.get(name)) for name, kinds in zip(("input", "head"), kinds_of(task), strict=True)
+        }
+
+
+def _nearest(kinds: tuple[type, ...], given: Any) -> type:
+    """Of several types the one whose fields are most like those that are held, and fewest beside them."""
+    held = set(given) if isinstance(given, Mapping) else set()
+    return max(kinds, key=lambda kind: (len(held & _hints(kind).keys()), -len(_hints(kind))))
 
 
 def to_json(value: Any) -> Any:

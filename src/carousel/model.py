@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from carousel.config import ModelConfig, StackConfig
+from carousel.framenet import FrameEncoder
 from carousel.heads.classify_net import ClassifyNet
 from carousel.heads.detect_net import detect_net
 from carousel.heads.forecast_net import ForecastNet
@@ -19,10 +20,13 @@ from carousel.heads.generate_net import GenerateNet
 from carousel.heads.tag_net import TagNet
 from carousel.heads.translate_net import TranslateNet
 from carousel.inputs.fitted import Column, TableInput
+from carousel.inputs.frames import FramesInput
 from carousel.inputs.sequence import Channels, SequenceInput
+from carousel.inputs.tokens import TokenChannels, TokenInput
 from carousel.inputs.windows import Windows
 from carousel.lstm import LSTM
 from carousel.ragged import Ragged
+from carousel.tokenmodel import TokenBatch, TokenModel, token_batch
 
 __all__ = [
     "Batch",
@@ -120,7 +124,11 @@ class SequenceBatch(NamedTuple):
     static_codes: Tensor  # [b, ES]
 
 
-def sequence_batch(channels: Channels, device: torch.device | str = "cpu") -> SequenceBatch:
+def sequence_batch(
+    channels: Channels | TokenChannels, device: torch.device | str = "cpu"
+) -> SequenceBatch | TokenBatch:
+    if isinstance(channels, TokenChannels):
+        return token_batch(channels, device)
     rows = Ragged(torch.from_numpy(channels.values).to(device), torch.from_numpy(channels.offsets).to(device))
     rest = (channels.codes, channels.elapsed, channels.static, channels.static_codes)
     return SequenceBatch(rows, *(torch.from_numpy(part).to(device) for part in rest))
@@ -148,7 +156,7 @@ class SequenceModel(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         table, stack = config.input, config.stack
-        self.input = SequenceEmbeddings(table)
+        self.input = FrameEncoder(table) if isinstance(table, FramesInput) else SequenceEmbeddings(table)
         self.static = nn.Linear(table.static_size, stack.state_size) if table.static_size else None
         self.stack = _stack(stack, table.step_size)
         self.head = HEADS[config.task](config.head, stack.output_size, stack.directions, stack.dropout)
@@ -212,6 +220,8 @@ def build(config: ModelConfig) -> Any:
             source=config.input.source.size,
             target=config.input.out.size,
         )
+    if isinstance(config.input, TokenInput):
+        return TokenModel(config, _stack(config.stack, config.input.step_size))
     return ForecastModel(config) if config.task == "forecast" else SequenceModel(config)
 
 
