@@ -18,6 +18,7 @@ from carousel.estimator import versions
 from carousel.heads.calibration import conformal_errors, fit_temperature
 from carousel.heads.classify import ClassifyHead, Pooling, class_values, probabilities
 from carousel.inputs import columns
+from carousel.inputs.frames import Frames
 from carousel.inputs.holdout import FEWEST, spread_over
 from carousel.inputs.labels import Labels, label_array, label_column, per_sequence
 from carousel.inputs.rows import Sequences, channels
@@ -67,6 +68,19 @@ class Classifier(SequenceEstimator):
         noise=0.5,
         replicate=0.5,
     )
+    frame_defaults: ClassVar[TrainConfig] = TrainConfig(
+        batch_size=16,
+        batch_rows=512,
+        steps=1500,
+        epochs=60,
+        learning_rate=1e-3,
+        evaluate_every=25,
+        patience=12,
+        averaging=0.98,
+        width=0,
+        dropout=0.3,
+        replicate=0.3,
+    )
     _parameters = (
         "target",
         "id",
@@ -75,6 +89,7 @@ class Classifier(SequenceEstimator):
         "static",
         "categorical",
         "long",
+        "frames",
         "kind",
         "pooling",
         "class_weight",
@@ -93,6 +108,7 @@ class Classifier(SequenceEstimator):
         static: Sequence[str] = (),
         categorical: Sequence[str] = (),
         long: Sequence[str] | None = None,
+        frames: str | Frames | None = None,
         kind: Literal["label", "regression"] = "label",
         pooling: Pooling = "last",
         class_weight: Literal["balanced"] | Mapping[Any, float] | None = None,
@@ -107,6 +123,7 @@ class Classifier(SequenceEstimator):
         self.static = static
         self.categorical = categorical
         self.long = long
+        self.frames = frames
         self.kind = kind
         self.pooling = pooling
         self.class_weight = class_weight
@@ -277,7 +294,7 @@ class Classifier(SequenceEstimator):
         if labels is not None:
             return joined(sequences, labels, self.target, kind)
         found = label_column(sequences.target, kind, sequences.source)
-        in_order = Labels(found.values[sequences.row - 1], found.classes, found.type)
+        in_order = Labels(sequences.given(found.values), found.classes, found.type)
         return per_sequence(in_order, sequences.offsets, sequences.row, self.target, sequences.source, sequences.ids)
 
     def _refuse_unlabelled(self, sequences: Sequences, truth: Labels) -> None:

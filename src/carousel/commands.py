@@ -10,9 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from carousel import fitting, fitting_text, measuring
+from carousel import fitting, fitting_text, frame_options, measuring
 from carousel.errors import CarouselError
 from carousel.export import FORMATS
+from carousel.frame_options import SkipBad
 from carousel.options import (
     Data,
     Debug,
@@ -84,6 +85,7 @@ def predict(
         Names,
         typer.Option("--set", metavar="NAME=VALUE", help="How texts are made, as size=5, n_best=3 or temperature=0.8."),
     ] = None,
+    skip_bad: SkipBad = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -101,7 +103,12 @@ def predict(
     estimator = load(model)
     task = estimator.config_.task
     more = fitting_text.decoding(task, set_)
-    frame = fitting_text.read_texts(data) if more else read(data)
+    if getattr(estimator, "frames", None) is not None:
+        frame = frame_options.clips(estimator, data, skip_bad)
+    elif skip_bad:
+        raise CarouselError(f"--skip-bad is about clips, and {model} reads tables; leave it out.")
+    else:
+        frame = fitting_text.read_texts(data) if more else read(data)
     if future is not None and task != "forecast":
         raise CarouselError(f"--future is for forecasts, and {model} is for the task {task}; leave it out.")
     if future is not None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from carousel.errors import CarouselError
+from carousel.frame_options import Crop, Encoder, Every, FramesColumn, Grey, Mirror, Rate, Size, SkipBad, choices
 from carousel.options import Data, Debug, Json, Names, names, naming, noting, read, require_place, write_json
 
 __all__ = ["app", "refusal", "run", "search"]
@@ -129,10 +130,12 @@ def classify(
     data: Data,
     out: Out,
     target: Annotated[str, typer.Option(metavar="COLUMN", help="Column of the label, one for each sequence.")],
-    id: Annotated[str, typer.Option(metavar="COLUMN", help="Column that says which sequence a row belongs to.")],
     labels: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="A table of the labels, one row per id, where DATA have no such column."),
+    ] = None,
+    id: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column that says which sequence a row belongs to.")
     ] = None,
     time: Time = None,
     features: Features = None,
@@ -145,6 +148,15 @@ def classify(
     valid: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Sequences to validate on, instead of some of DATA.")
     ] = None,
+    frames: FramesColumn = None,
+    size: Size = None,
+    grey: Grey = False,
+    crop: Crop = None,
+    rate: Rate = None,
+    every: Every = None,
+    encoder: Encoder = None,
+    mirror: Mirror = False,
+    skip_bad: SkipBad = False,
     seeds: Seeds = 1,
     set_: Set = None,
     tune: Tune = None,
@@ -161,17 +173,32 @@ def classify(
     require_place(out, (".safetensors",))
     from carousel.estimators import Classifier
 
+    clips = choices(
+        frames,
+        data,
+        size=size,
+        grey=grey,
+        crop=crop,
+        rate=rate,
+        every=every,
+        encoder=encoder,
+        mirror=mirror,
+        skip_bad=skip_bad,
+    )
+    if id is None and clips is None:
+        raise CarouselError("which sequence a row belongs to is not said; name --id, or the clips with --frames.")
     frame = read(data)
     model = Classifier(
         target,
         id=id,
         time=time,
         **_sequence_columns(frame, features, static, categorical, long),
+        frames=clips,
         kind=kind,  # type: ignore[arg-type]
         pooling=pooling,  # type: ignore[arg-type]
         class_weight=class_weight,  # type: ignore[arg-type]
         seeds=seeds,
-        config=Classifier.defaults.with_settings(set_ or []),
+        config=(Classifier.defaults if clips is None else Classifier.frame_defaults).with_settings(set_ or []),
     )
     more = {name: None if path is None else read(path) for name, path in (("labels", labels), ("valid", valid))}
     seconds = run(model, frame, out, resume, data, more, search(tune, set_), valid=valid, labels=labels)
@@ -209,6 +236,15 @@ def tag(
         Path | None, typer.Option(metavar="FILE", help="Sequences to validate on, instead of a part of DATA.")
     ] = None,
     until: Until = None,
+    frames: FramesColumn = None,
+    size: Size = None,
+    grey: Grey = False,
+    crop: Crop = None,
+    rate: Rate = None,
+    every: Every = None,
+    encoder: Encoder = None,
+    mirror: Mirror = False,
+    skip_bad: SkipBad = False,
     seeds: Seeds = 1,
     set_: Set = None,
     tune: Tune = None,
@@ -225,6 +261,21 @@ def tag(
     require_place(out, (".safetensors",))
     from carousel.estimators import Tagger
 
+    clips = choices(
+        frames,
+        data,
+        size=size,
+        grey=grey,
+        crop=crop,
+        rate=rate,
+        every=every,
+        encoder=encoder,
+        mirror=mirror,
+        skip_bad=skip_bad,
+    )
+    usual = (
+        Tagger.frame_defaults if clips is not None else Tagger.defaults if event is None else Tagger.warning_defaults
+    )
     frame = read(data)
     model = Tagger(
         target,
@@ -233,12 +284,13 @@ def tag(
         id=id,
         time=time,
         **_sequence_columns(frame, features, static, categorical, long),
+        frames=clips,
         kind=kind,  # type: ignore[arg-type]
         cost=cost,
         precision=precision,
         class_weight=class_weight,  # type: ignore[arg-type]
         seeds=seeds,
-        config=(Tagger.defaults if event is None else Tagger.warning_defaults).with_settings(set_ or []),
+        config=usual.with_settings(set_ or []),
     )
     if target is None and event is None:
         raise CarouselError("what to learn is not said; name --target, or --event with --ahead.")

@@ -14,12 +14,16 @@ from carousel.config import ModelConfig, StackConfig
 from carousel.errors import CarouselError, DataError
 from carousel.estimator import Estimator, versions
 from carousel.inputs import columns
+from carousel.inputs.clips import Clips, fit_frames, read_clips, read_pictures
+from carousel.inputs.frames import Frames, FramesInput
 from carousel.inputs.labels import Labels
+from carousel.inputs.roles import Roles
 from carousel.inputs.rows import Sequences, channels, read_arrays, read_sequences, sequence_roles
 from carousel.inputs.sequence import SequenceInput
 from carousel.inputs.sequence_fit import fit_input
 from carousel.inputs.table import append_rows
 from carousel.sequences import outputs
+from carousel.trainconfig import TrainConfig
 
 __all__ = ["SequenceEstimator", "is_frame", "names", "versions"]
 
@@ -41,7 +45,10 @@ class SequenceEstimator(Estimator):
     long: Sequence[str] | None
     kind: Literal["label", "regression"]
     class_weight: Literal["balanced"] | Mapping[Any, float] | None
+    frames: str | Frames | None = None
+    frame_defaults: ClassVar[TrainConfig]
     n_features_in_: int
+    decoding_: Callable[[int, int], None] | None = None  # told of clips that are decoded, of how many
 
     def __sklearn_tags__(self) -> Any:
         """What scikit-learn asks of an estimator that does not inherit from its own (its import takes a second)."""
@@ -62,7 +69,9 @@ class SequenceEstimator(Estimator):
 
         `target`: the column of the target must be there. Raises DataError for faults of the data.
         """
-        seen: SequenceInput = self._fitted().input
+        seen: Any = self._fitted().input
+        if isinstance(seen, FramesInput):
+            return self._read_frames(data, seen.roles, source, target)
         if is_frame(data):
             return read_sequences(
                 data,
@@ -101,7 +110,9 @@ class SequenceEstimator(Estimator):
     @classmethod
     def _parameters_of(cls, config: ModelConfig, provenance: dict[str, Any]) -> dict[str, Any]:
         """Arguments of `__init__` from a fitted config."""
-        seen: SequenceInput = config.input
+        seen: Any = config.input
+        if isinstance(seen, FramesInput):
+            return {"frames": Frames.fitted(seen), "time": seen.roles.time, "seeds": config.seeds}
         return {
             "id": seen.roles.id,
             "time": seen.roles.time,
@@ -114,6 +125,8 @@ class SequenceEstimator(Estimator):
     def _read_to_fit(self, data: Any, target: str | None, source: str) -> Sequences:
         """The sequences of a table with roles inferred, or of arrays."""
         self._check_names()
+        if self.frames is not None:
+            return self._read_frames(data, self._frame_roles(data, target, source), source, True)
         if not is_frame(data):
             for name in ("id", "time", "target", "features", "static", "categorical", "long"):
                 if getattr(self, name, None):
@@ -148,13 +161,15 @@ class SequenceEstimator(Estimator):
         Raises DataError where a sequence of `valid` is in the data as well; where rows have a target of their own, only
         for one that does not go on after the data.
         """
+        if self.frames is not None and valid is not None and is_frame(data):
+            return self._clips_with_valid(data, valid, target, source)
         own = self._read_to_fit(data, target, source)
         if valid is None:
             return own, y, None
         if own.backend is None:
             if not isinstance(valid, tuple) or len(valid) != 2:
                 raise CarouselError("valid goes with arrays as a pair (X, y); give both.")
-            size, count = self.n_features_in_, len(own.ids)
+            size, count = getattr(self, "n_features_in_", 0), len(own.ids)
             found = self._read_to_fit([*data, *valid[0]], target, source)
             self.n_features_in_ = size
             since = np.where(np.arange(len(found.ids)) < count, np.inf, -np.inf)
@@ -180,6 +195,55 @@ class SequenceEstimator(Estimator):
         found = self._read_to_fit(append_rows(table, valid, shared, "valid").to_native(), target, source)
         held = [np.inf if name not in begin else begin[name] if name in end else -np.inf for name in found.ids]
         return found, y, np.array(held)
+
+    @property
+    def settings(self) -> TrainConfig:
+        """The choices of training: `config`, or the defaults of the task and of what it reads."""
+        return self.frame_defaults if self.config is None and self.frames is not None else super().settings
+
+    def _frames(self) -> Frames:
+        return Frames.of(self.frames or Frames())
+
+    def _frame_roles(self, data: Any, target: str | None, source: str) -> Roles:
+        """Of a table of clips: which column names them, and which numbers their frames."""
+        for name in ("id", "features", "static", "categorical", "long"):
+            if getattr(self, name, None):
+                raise CarouselError(f"{name} is about tables of numbers, and frames is given; leave it out.")
+        given = self._frames()
+        if not is_frame(data):
+            for name in ("time", "target"):
+                if getattr(self, name, None):
+                    raise CarouselError(
+                        f"{name} is about the columns of a table, and {source} are arrays; leave it out."
+                    )
+            return Roles()
+        if given.column is None:
+            raise CarouselError("which column holds the clips is not said; name it, as frames='path'.")
+        return Roles(given.column, self.time, () if target is None else (target,), (), ())
+
+    def _read_frames(self, data: Any, roles: Roles, source: str, target: bool) -> Clips:
+        given = self._frames()
+        if not is_frame(data):
+            return read_pictures(data, given, source=source)
+        if roles.id is None:
+            raise DataError(f"{source}: the model was trained on arrays of frames; give a list of arrays [T, H, W, C].")
+        return read_clips(data, roles, given, source=source, target=target, progress=self.decoding_)
+
+    def _clips_with_valid(
+        self, data: Any, valid: Any, target: str | None, source: str
+    ) -> tuple[Sequences, Any, Floats | None]:
+        """Clips of both tables, decoded once; those of `valid` are held out."""
+        roles = self._frame_roles(data, target, source)
+        table, other = columns.as_frame(data, source), columns.as_frame(valid, "valid")
+        for one, name in ((table, source), (other, "valid")):
+            columns.require(one, roles.columns, name)
+        own, held = (set(one[str(roles.id)].to_list()) for one in (table, other))
+        both = [name for name in held if name in own]
+        if both:
+            raise DataError(f"valid: the clip {both[0]!r} is in the data as well; take it out of one of them.")
+        joined = append_rows(table, valid, roles.columns, "valid").to_native()
+        found = self._read_frames(joined, roles, source, True)
+        return found, None, np.array([-np.inf if name in held else np.inf for name in found.ids])
 
     def _check_names(self) -> None:
         for name in ("id", "time", "target", "event"):
@@ -218,7 +282,9 @@ class SequenceEstimator(Estimator):
             weight[known] = (len(codes) / ((count > 0).sum() * np.maximum(count, 1)))[codes]
         return weight
 
-    def _input(self, sequences: Sequences, training: Ints) -> SequenceInput:
+    def _input(self, sequences: Sequences, training: Ints) -> Any:
+        if isinstance(sequences, Clips):
+            return fit_frames(sequences, training, Frames.of(self._frames()))
         variable, value = self.long or (None, None)
         return fit_input(sequences, training, variable=variable, value=value)
 

@@ -20,7 +20,9 @@ from carousel.augment import blur_readings, hide_observations
 from carousel.checkpoint import stage_of
 from carousel.config import ModelConfig, from_json, to_json
 from carousel.errors import CarouselError
+from carousel.framenet import move_pictures, pieces
 from carousel.inputs.fitted import FIRST, UNSEEN
+from carousel.inputs.frames import FramesInput
 from carousel.inputs.sequence import GAPPED, Channels
 from carousel.model import SequenceBatch, build, initialise, members_from, sequence_batch
 from carousel.train import Progress, Result, TrainConfig, train
@@ -33,6 +35,7 @@ Ints = NDArray[np.int64]
 Weights = dict[str, NDArray[Any]]
 
 CHUNK_ROWS = 1 << 15  # rows predicted at once
+CHUNK_FRAMES = 1 << 9
 MOST_JUDGED = 1 << 17  # rows that an evaluation during training looks at
 
 
@@ -52,6 +55,7 @@ class Examples:
     held_out: Ints
     learn: NDArray[np.bool_] | None = None
     judge: NDArray[np.bool_] | None = None
+    intent: Floats | None = None  # [B] of texts whose words are learned, the class of the whole; NaN: not known
 
 
 class Batch(NamedTuple):
@@ -116,6 +120,8 @@ class SequenceTask:
         )
         if self.per_row and found.learn is not None:
             weight = weight * found.learn[rows]
+        if isinstance(self.config.input, FramesInput):
+            seen = move_pictures(seen, self.config.input, rng)
         if self.settings.hide:
             seen = hide_observations(seen, self.config.input, self.hidden, rng)
         if self.settings.noise:
@@ -225,7 +231,7 @@ def sequence_chunks(channels: Channels, which: Ints) -> Iterator[Ints]:
     """The sequences `which` in pieces of about CHUNK_ROWS rows, those of similar length together."""
     lengths = channels.lengths[which]
     order = np.argsort(lengths, kind="stable")
-    ends = np.cumsum(lengths[order]) // CHUNK_ROWS
+    ends = np.cumsum(lengths[order]) // (CHUNK_ROWS if channels.values.ndim <= 2 else CHUNK_FRAMES)
     for part in np.split(order, np.flatnonzero(np.diff(ends)) + 1) if len(order) else ():
         yield which[part]
 
@@ -240,13 +246,26 @@ def outputs(members: list[Any], channels: Channels, which: Ints | None = None, p
     found: Floats | None = None
     with torch.no_grad():
         for part in sequence_chunks(channels, which):
-            seen, rows = channels.select(part)
-            batch = sequence_batch(seen)
-            made = torch.stack([member(batch).double() for member in members]).mean(0).numpy()
+            seen, rows = channels.select(part) if channels.values.ndim <= 2 else _without_frames(channels, part)
+            made = torch.stack([_made(member, channels, seen, rows).double() for member in members]).mean(0).numpy()
             if found is None:
                 found = np.full((count, made.shape[1]), np.nan)
             found[rows if per_row else part] = made
     return np.zeros((count, 1)) if found is None else found
+
+
+def _made(member: Any, channels: Channels, seen: Channels, rows: Ints) -> Tensor:
+    """What a member makes of some sequences; frames are encoded piece by piece, so that only features are kept."""
+    if channels.values.ndim > 2:
+        parts = [torch.from_numpy(channels.values[rows[part]]) for part in pieces(len(rows))]
+        seen = seen._replace(values=torch.cat([member.input.encode(part) for part in parts]).numpy())
+    found: Tensor = member(sequence_batch(seen))
+    return found
+
+
+def _without_frames(channels: Channels, which: Ints) -> tuple[Channels, Ints]:
+    """`channels.select`, but of the frames only which they are."""
+    return channels._replace(values=np.zeros((len(channels.values), 0), np.float32)).select(which)
 
 
 class Fitted(NamedTuple):
@@ -270,13 +289,14 @@ def train_sequences(
     checkpoint: Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
+    task: Callable[[ModelConfig, Examples, TrainConfig], SequenceTask] = SequenceTask,
 ) -> Fitted:
     """Two stages: train with early stopping and calibrate the head on what is held out; then, with `refit`, anew on
     all of it for as many steps as were best.
 
     `prepare(everything)` gives the config fitted on the training part, or on `everything`, and its examples.
     `calibrate(config, examples, outputs)` gives the head and more metrics from outputs of the held-out part. What the
-    first stage found travels in the second one's checkpoints.
+    first stage found travels in the second one's checkpoints. `task` makes of examples what is trained.
     """
     if resume and checkpoint is None:
         raise CarouselError("resume needs a checkpoint to go on from; name its file.")
@@ -290,7 +310,7 @@ def train_sequences(
         config, examples = prepare(everything)
         mark = fingerprint(config, examples)
         result = train(
-            SequenceTask(config, examples, settings),
+            task(config, examples, settings),
             settings,
             seeds=config.seeds,
             checkpoint=checkpoint,
@@ -332,5 +352,5 @@ def fingerprint(config: ModelConfig, examples: Examples) -> str:
     for field in dataclasses.fields(examples):
         value = getattr(examples, field.name)
         for array in value if isinstance(value, tuple) else () if value is None else (value,):
-            found.update(np.ascontiguousarray(array).tobytes())
+            found.update(np.ascontiguousarray(array).view(np.uint8).data if array.size else b"")
     return found.hexdigest()

@@ -18,7 +18,9 @@ from carousel.estimator import versions
 from carousel.heads.calibration import conformal_errors, fit_temperature
 from carousel.heads.classify import class_values, probabilities
 from carousel.heads.tag import TagHead, choose_threshold, event_labels, event_probability, warning_report
+from carousel.inputs.clips import Clips
 from carousel.inputs.clock import DAY, parse_span
+from carousel.inputs.frames import Frames
 from carousel.inputs.holdout import FEWEST, Split, last_rows, split_since, spread_over
 from carousel.inputs.labels import Labels, label_array, label_column
 from carousel.inputs.rows import Sequences, channels
@@ -75,6 +77,19 @@ class Tagger(SequenceEstimator):
         patience=12,
         averaging=0.98,
     )
+    frame_defaults: ClassVar[TrainConfig] = TrainConfig(
+        batch_size=16,
+        batch_rows=512,
+        crop=64,
+        steps=1500,
+        epochs=60,
+        learning_rate=1e-3,
+        evaluate_every=25,
+        patience=12,
+        averaging=0.98,
+        width=0,
+        dropout=0.2,
+    )
     _parameters = (
         "target",
         "event",
@@ -85,6 +100,7 @@ class Tagger(SequenceEstimator):
         "static",
         "categorical",
         "long",
+        "frames",
         "kind",
         "cost",
         "precision",
@@ -106,6 +122,7 @@ class Tagger(SequenceEstimator):
         static: Sequence[str] = (),
         categorical: Sequence[str] = (),
         long: Sequence[str] | None = None,
+        frames: str | Frames | None = None,
         kind: Literal["label", "regression"] = "label",
         cost: float | None = None,
         precision: float | None = None,
@@ -123,6 +140,7 @@ class Tagger(SequenceEstimator):
         self.static = static
         self.categorical = categorical
         self.long = long
+        self.frames = frames
         self.kind = kind
         self.cost = cost
         self.precision = precision
@@ -311,7 +329,7 @@ class Tagger(SequenceEstimator):
         if sequences.target is None:
             raise CarouselError("which column is to be tagged is not said; name the target, or the event.")
         given = label_column(sequences.target, kind, sequences.source)
-        return dataclasses.replace(given, values=given.values[sequences.row - 1])
+        return dataclasses.replace(given, values=sequences.given(given.values))
 
     def _array_truth(self, sequences: Sequences, y: Any, kind: str) -> Labels:
         if y is None:
@@ -427,6 +445,8 @@ class Tagger(SequenceEstimator):
 
 def row_table(sequences: Sequences, found: dict[str, NDArray[Any]]) -> Any:
     """A frame of the kind that the sequences came from: id and time of each row as they stood, then what was found."""
+    if isinstance(sequences, Clips):
+        return sequences.rows_table(found)
     backend, place = sequences.backend, np.empty(len(sequences.row), np.int64)
     place[sequences.row - 1] = np.arange(len(sequences.row))
     made = [] if sequences.keys is None else [sequences.keys[name] for name in sequences.keys.columns]

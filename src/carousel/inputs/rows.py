@@ -85,6 +85,14 @@ class Sequences:
             target=None,
         )
 
+    def made_channels(self, fitted: Any) -> Channels:
+        """What the model sees of them; sequences of other things than columns have their own way."""
+        return fitted.transform(*raw_channels(self, fitted))
+
+    def given(self, values: Floats) -> Floats:
+        """Of each row [N] the value in its row of the user's table [n]; NaN where none speaks of it."""
+        return np.where(self.row > 0, values[self.row - 1], np.nan)
+
     def name(self, k: int) -> str:
         """A sequence as a message names it."""
         return f"sequence {self.ids[k]!r}" if self.roles.id else f"sequence {k}" if len(self.ids) > 1 else "the rows"
@@ -291,7 +299,7 @@ def channels(sequences: Sequences, fitted: SequenceInput) -> Channels:
     >>> channels(read_sequences(frame, seen.roles), seen).values.tolist()
     [[-1.0], [1.0]]
     """
-    return fitted.transform(*raw_channels(sequences, fitted))
+    return sequences.made_channels(fitted)
 
 
 def raw_channels(

@@ -14,6 +14,7 @@ from carousel.cell import CellSpec
 from carousel.config import ModelConfig, StackConfig
 from carousel.errors import CarouselError, NotSupported
 from carousel.heads.classify import class_values
+from carousel.inputs.frames import FramesInput
 from carousel.inputs.sequence import BOUND, SequenceInput
 
 __all__ = ["STORAGE", "Model", "add_stack", "answers", "load", "program"]
@@ -54,6 +55,8 @@ def load(path: str | os.PathLike[str], storage: str) -> Model:
 def _no_streaming_form(config: ModelConfig) -> str:
     if config.task not in ("forecast", "classify", "tag", "detect"):
         return f"a model that can {config.task} has no streaming form"
+    if isinstance(config.input, FramesInput):
+        return "frames pass through an encoder that streams of rows lack, and have `stream()` of their estimator"
     if config.task == "detect" and config.head.method != "forecast":
         return "an autoencoder sees whole windows, so it has no streaming form"
     if config.stack.bidirectional:
