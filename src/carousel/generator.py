@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, Self
 
 import narwhals as nw
 import numpy as np
@@ -23,6 +22,7 @@ from carousel.heads.generate_net import GenerateDecoder
 from carousel.heads.search import Sampling, sample
 from carousel.inputs import columns
 from carousel.inputs.text import END, TextInput, Vocabulary, fit_vocabulary
+from carousel.textmetrics import Perplexity
 from carousel.train import Progress, TrainConfig
 
 __all__ = ["Generator", "Perplexity"]
@@ -30,32 +30,6 @@ __all__ = ["Generator", "Perplexity"]
 Ints = NDArray[np.int64]
 
 SAMPLING = Sampling()
-
-
-class Perplexity(NamedTuple):
-    """Nats of a whole text, and what a token, a word (between blanks) and a character cost: exp of nats each, and for
-    characters also in nats."""
-
-    nats: float
-    tokens: int
-    words: int
-    characters: int
-
-    @property
-    def per_token(self) -> float:
-        return math.exp(self.nats / self.tokens)
-
-    @property
-    def per_word(self) -> float:
-        return math.exp(self.nats / self.words) if self.words else math.inf
-
-    @property
-    def per_character(self) -> float:
-        return math.exp(self.nats / self.characters)
-
-    @property
-    def nats_per_character(self) -> float:
-        return self.nats / self.characters
 
 
 class Generator(Estimator):
@@ -206,9 +180,7 @@ class Generator(Estimator):
         tokens = torch.from_numpy(stream_of(config.input.words, texts))
         nets = [copy.deepcopy(net).requires_grad_() for net in self.model_] if dynamic else self.model_
         total = sum(float(part.double().sum()) for part in nats(nets, tokens, cache=cache, dynamic=dynamic))
-        return Perplexity(
-            total, len(tokens) - 1, sum(len(text.split()) for text in texts), sum(len(text) for text in texts)
-        )
+        return Perplexity.of(total, len(tokens) - 1, texts)
 
     def score(self, X: Any) -> float:
         """Minus the nats per token: larger is better."""

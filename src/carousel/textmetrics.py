@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from carousel.errors import DataError, MissingExtra
 
-__all__ = ["Measured", "bleu", "bootstrap", "chrf", "distinct", "share_of_commonest"]
+__all__ = ["Measured", "Perplexity", "bleu", "bootstrap", "chrf", "distinct", "share_of_commonest"]
 
 
 class Measured(NamedTuple):
@@ -18,6 +19,36 @@ class Measured(NamedTuple):
 
     score: float
     signature: str
+
+
+class Perplexity(NamedTuple):
+    """Nats of a whole text, and what a token, a word (between blanks) and a character cost: exp of nats each, and for
+    characters also in nats."""
+
+    nats: float
+    tokens: int
+    words: int
+    characters: int
+
+    @classmethod
+    def of(cls, nats: float, tokens: int, texts: Sequence[str]) -> Self:
+        return cls(nats, tokens, sum(len(text.split()) for text in texts), sum(len(text) for text in texts))
+
+    @property
+    def per_token(self) -> float:
+        return math.exp(self.nats / self.tokens)
+
+    @property
+    def per_word(self) -> float:
+        return math.exp(self.nats / self.words) if self.words else math.inf
+
+    @property
+    def per_character(self) -> float:
+        return math.exp(self.nats / self.characters)
+
+    @property
+    def nats_per_character(self) -> float:
+        return self.nats / self.characters
 
 
 def bleu(made: Sequence[str], reference: Sequence[str], *, lowercase: bool = False) -> Measured:

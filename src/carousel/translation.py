@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from carousel.config import ModelConfig
+from carousel.heads.translate_net import TranslateNet
+from carousel.inputs.dialogues import DialogueInput
 from carousel.inputs.text import BEGIN, END, PairInput, Tokens, batches_by_tokens
 from carousel.model import build, initialise
 from carousel.ragged import Ragged
 from carousel.train import Progress, Result, TrainConfig, train
 
-__all__ = ["Pairs", "TranslationTask", "framed", "train_translator"]
+__all__ = ["Pairs", "TranslationTask", "framed", "logprobs", "train_translator"]
 
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+BLANK = 0.1  # of contexts are left out in training
+ROWS = 1500  # tokens of targets that are measured at once
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,7 @@ class Pairs:
 
     @classmethod
     def of(cls, given: PairInput, source: Sequence[str], target: Sequence[str]) -> Pairs:
-        return cls(tuple(source), tuple(target), given.source.encode(source), given.out.encode(target))
+        return cls(tuple(source), tuple(target), given.read(source), given.out.encode(target))
 
     def __len__(self) -> int:
         return len(self.source)
@@ -50,7 +58,8 @@ class Batch(NamedTuple):
 
 class TranslationTask:
     """Batches of pairs alike in length, of so many tokens of the target; the loss is cross-entropy per token, with
-    label smoothing (Szegedy et al. 2016)."""
+    label smoothing (Szegedy et al. 2016). Of dialogues some contexts are left out, so that the model knows as well how
+    likely a reply is whatever was said before (see `replies`)."""
 
     def __init__(
         self,
@@ -96,12 +105,13 @@ class TranslationTask:
         if not len(which):
             which = order[[min(int(np.searchsorted(ends, begin, side="right")), len(order) - 1)]]
         found = self.training
-        if not self.merges:
-            return _batch(found.source_ids, found.target_ids, which, device)
         given: PairInput = self.config.input
-        source = given.source.encode([found.source[k] for k in which], dropout=self.merges)
+        blank = rng.random(len(which)) < BLANK if isinstance(given, DialogueInput) else None
+        if not self.merges:
+            return _batch(found.source_ids, found.target_ids, which, device, blank)
+        source = given.read([found.source[k] for k in which], dropout=self.merges)
         target = given.out.encode([found.target[k] for k in which], dropout=self.merges)
-        return _batch(source, target, np.arange(len(which)), device)
+        return _batch(source, target, np.arange(len(which)), device, blank)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         found: Tensor = model(batch.source, batch.target, batch.truth, self.smoothing)
@@ -118,9 +128,11 @@ class TranslationTask:
         return total / count if count else None
 
 
-def framed(tokens: Tokens, which: Ints, *, begin: bool = False, end: bool = False) -> Ragged:
-    """The sequences `which`, with marks around them, as tensors."""
-    lengths = tokens.lengths[which]
+def framed(
+    tokens: Tokens, which: Ints, *, begin: bool = False, end: bool = False, blank: Bools | None = None
+) -> Ragged:
+    """The sequences `which`, with marks around them, as tensors; nothing but the marks of those that are `blank`."""
+    lengths = tokens.lengths[which] if blank is None else np.where(blank, 0, tokens.lengths[which])
     offsets = np.concatenate([[0], np.cumsum(lengths + begin + end)]).astype(np.int64)
     values = np.empty(int(offsets[-1]), np.int64)
     if begin:
@@ -134,12 +146,30 @@ def framed(tokens: Tokens, which: Ints, *, begin: bool = False, end: bool = Fals
     return Ragged(torch.from_numpy(values), torch.from_numpy(offsets))
 
 
-def _batch(source: Tokens, target: Tokens, which: Ints, device: torch.device | str = "cpu") -> Batch:
+def _batch(
+    source: Tokens, target: Tokens, which: Ints, device: torch.device | str = "cpu", blank: Bools | None = None
+) -> Batch:
     return Batch(
-        framed(source, which, end=True).to(device),
+        framed(source, which, end=True, blank=blank).to(device),
         framed(target, which, begin=True).to(device),
         framed(target, which, end=True).values.to(device),
     )
+
+
+def logprobs(nets: Sequence[TranslateNet], source: Tokens, target: Tokens, *, blank: bool = False) -> Floats:
+    """Of R pairs log p(target and its end | source), with `blank` whatever the source; of an ensemble the mean of the
+    probabilities of every token."""
+    found = np.zeros(len(source))
+    lengths = target.lengths + 1
+    without = np.full(len(found), blank)
+    with torch.no_grad():
+        for which in batches_by_tokens(lengths, ROWS):
+            batch = _batch(source, target, which, blank=without[which])
+            logs = [net(batch.source, batch.target).float().log_softmax(1) for net in nets]
+            own = torch.stack([log.gather(1, batch.truth[:, None])[:, 0] for log in logs]).double()
+            rows = (own.logsumexp(0) - math.log(len(nets))).numpy()
+            found[which] = np.add.reduceat(rows, batch.target.offsets[:-1].numpy())
+    return found
 
 
 def train_translator(

@@ -19,17 +19,21 @@ from carousel.heads.search import Beam, Found, Sampling, beam_search, sample
 from carousel.heads.translate import TranslateHead
 from carousel.heads.translate_net import TranslateDecoder
 from carousel.inputs import columns
-from carousel.inputs.text import BEGIN, END, PairInput, Vocabulary, batches_by_tokens, fit_vocabulary
-from carousel.textmetrics import bleu
+from carousel.inputs.dialogues import DialogueInput, context_of, pairs_of, require_dialogues
+from carousel.inputs.text import BEGIN, END, PairInput, Tokens, Vocabulary, batches_by_tokens, fit_vocabulary
+from carousel.replies import Mutual
+from carousel.textmetrics import Perplexity, bleu
 from carousel.train import Progress, TrainConfig
-from carousel.translation import Pairs, framed, train_translator
+from carousel.translation import Pairs, framed, logprobs, train_translator
 
 __all__ = ["Translator"]
 
 Ints = NDArray[np.int64]
+Text = str | Sequence[str]  # of a model of dialogues also the turns themselves
 
 ROWS = 1500  # tokens of sources that are searched at once
 BEAM = Beam()
+MUTUAL = Mutual()
 
 
 class Translator(Estimator):
@@ -38,8 +42,9 @@ class Translator(Estimator):
     `source`, `target` the columns of a table of pairs; `vocabulary` the number of tokens of kind `tokens` (see
     `inputs.text.fit_vocabulary`), one for both sides unless `shared` is False; `lowercase` both sides; `merges` share
     of merges skipped in training (BPE dropout, not drawn from the seed); `smoothing` of labels; `attention`,
-    `input_feeding`, `embedding`, `encoder_layers`: see `TranslateHead`; `seeds` members of the ensemble; `config`
-    None: `Translator.defaults`, of which `batch_rows` counts tokens of the target.
+    `input_feeding`, `embedding`, `encoder_layers`: see `TranslateHead`; `turns` more than 0: sources are dialogues, of
+    which the last so many turns are read, and targets replies (see `inputs.dialogues`); `seeds` members of the
+    ensemble; `config` None: `Translator.defaults`, of which `batch_rows` counts tokens of the target.
 
     >>> pairs = [(f"{a} {b}", f"{b} {a}") for a in "abcd" for b in "abcd"]
     >>> config = TrainConfig(hidden_size=32, steps=120, least_steps=120, warmup=10, learning_rate=0.02, holdout=0.0)
@@ -80,6 +85,7 @@ class Translator(Estimator):
         "input_feeding",
         "embedding",
         "encoder_layers",
+        "turns",
         "seeds",
         "config",
     )
@@ -99,6 +105,7 @@ class Translator(Estimator):
         input_feeding: bool = False,
         embedding: int = 256,
         encoder_layers: int = 1,
+        turns: int = 0,
         seeds: int = 1,
         config: TrainConfig | None = None,
     ) -> None:
@@ -114,6 +121,7 @@ class Translator(Estimator):
         self.input_feeding = input_feeding
         self.embedding = embedding
         self.encoder_layers = encoder_layers
+        self.turns = turns
         self.seeds = seeds
         self.config = config
 
@@ -128,18 +136,19 @@ class Translator(Estimator):
         progress: Progress | None = None,
         source: str = "data",
     ) -> Self:
-        """Learn from a table of pairs, or from lists of sources `X` and targets `y`.
+        """Learn from a table of pairs, or from lists of sources `X` and targets `y`; with `turns` also from a list of
+        dialogues, each a list of turns, of which every one but the first is a reply to those before it.
 
-        A random share of the pairs (`config.holdout`; pairs whose source occurs several times stay together) is held
-        out for early stopping; or `valid` brings the pairs to hold out: a table, or (X, y). Vocabularies are learned
-        from the training part. Raises DataError for empty texts and lists of unequal length, CarouselError for
-        parameters out of range.
+        A random share of the pairs (`config.holdout`; pairs whose source occurs several times, and those of a dialogue,
+        stay together) is held out for early stopping; or `valid` brings the pairs to hold out: a table, (X, y), or
+        dialogues. Vocabularies are learned from the training part. Raises DataError for empty texts and lists of
+        unequal length, CarouselError for parameters out of range.
         """
         self._check()
         settings = self.settings
         left, right = self._pairs(X, y, source)
         if valid is None:
-            held = self._hold_out(left, settings)
+            held = self._hold_out(self._owners(X, left), settings)
             parts = [[text for text, h in zip(side, held, strict=True) if h] for side in (left, right)]
             left, right = ([t for t, h in zip(side, held, strict=True) if not h] for side in (left, right))
         else:
@@ -181,29 +190,37 @@ class Translator(Estimator):
         self._keep(config, result.weights)
         return self
 
-    def translate(self, texts: Sequence[str], *, beam: Beam = BEAM) -> list[str]:
+    def translate(self, texts: Sequence[Text], *, beam: Beam = BEAM) -> list[str]:
         """The best translation of each text."""
         return [found[0][0] if found else "" for found in self.search(texts, beam=beam)]
 
+    def reply(self, contexts: Sequence[Text], *, mutual: Mutual = MUTUAL, seed: int = 0) -> list[str]:
+        """A reply to each context, which is a list of turns, or a text with one turn a line; see `replies.Mutual`."""
+        if not isinstance(self._fitted().input, DialogueInput):
+            raise CarouselError("this model does not know of turns; fit a Translator with turns=3 or so on dialogues.")
+        return [found[0][0] if found else "" for found in self.search(contexts, mutual=mutual, seed=seed)]
+
     def search(
         self,
-        texts: Sequence[str],
+        texts: Sequence[Text],
         *,
         beam: Beam = BEAM,
         banned: Sequence[str] = (),
         prefixes: Sequence[str] | None = None,
         sampling: Sampling | None = None,
+        mutual: Mutual | None = None,
         seed: int = 0,
         longest: float = 2.0,
     ) -> list[list[tuple[str, float]]]:
-        """Of each text the hypotheses of a beam search and their scores, best first; with `sampling` one that is drawn.
+        """Of each text the hypotheses of a beam search and their scores, best first; with `sampling` one that is drawn,
+        with `mutual` many that are drawn and ranked anew.
 
         `banned` words may not appear, `prefixes` are the beginnings of the answers, `longest` tokens of an answer in
         units of its source's, ten more being always allowed. An empty text has no answer.
         """
         given: PairInput = self._fitted().input
         words = given.out
-        ids = given.source.encode(texts)
+        ids = given.read([self._as_text(text) for text in texts])
         ban = tuple(form for word in banned for form in _forms(words, word))
         found: list[list[tuple[str, float]]] = [[] for _ in texts]
         asked = np.flatnonzero(ids.lengths > 0)
@@ -214,7 +231,12 @@ class Translator(Estimator):
                 decoder = TranslateDecoder(self.model_, framed(ids, which, end=True))
                 limits = [int(longest * n) + 10 for n in ids.lengths[which]]
                 begun = None if starts is None else [[int(i) for i in starts[k]] for k in which]
-                hypotheses = self._decode(decoder, limits, beam, ban, sampling, begun, seed)
+                if mutual is None:
+                    hypotheses = self._decode(decoder, limits, beam, ban, sampling, begun, seed)
+                elif sampling is not None or ban:
+                    raise CarouselError("mutual reranking draws as its own sampling says, without banned words.")
+                else:
+                    hypotheses = self._ranked(decoder, limits, mutual, begun, seed)
                 for k, made in zip(which, hypotheses, strict=True):
                     answers = words.decode(f.tokens for f in made)
                     found[k] = [(text, f.score) for text, f in zip(answers, made, strict=True)]
@@ -242,6 +264,14 @@ class Translator(Estimator):
         ]
         return nw.from_dict({column.name: column for column in made}).to_native()
 
+    def perplexity(self, X: Any, y: Sequence[str] | None = None) -> Perplexity:
+        """How surprising the targets of pairs are, given their sources; ends of targets count as tokens."""
+        given: PairInput = self._fitted().input
+        source, target = self._pairs(X, y, "data")
+        ids = given.out.encode(target)
+        total = -float(logprobs(self.model_, given.read(source), ids).sum())
+        return Perplexity.of(total, len(ids.values) + len(target), target)
+
     def score(self, X: Any, y: Sequence[str] | None = None) -> float:
         """Corpus BLEU (see `textmetrics.bleu`) of the best translations."""
         source, target = self._pairs(X, y, "data")
@@ -266,12 +296,32 @@ class Translator(Estimator):
         drawn = sample(decoder, limits, sampling, begin=BEGIN, end=END, generator=generator, prefixes=prefixes)
         return [[one] for one in drawn]
 
+    def _ranked(
+        self, decoder: TranslateDecoder, limits: list[int], mutual: Mutual, begun: list[list[int]] | None, seed: int
+    ) -> list[list[Found]]:
+        many, count = mutual.candidates, len(limits)
+        decoder.keep(torch.arange(count).repeat_interleave(many))
+        drawn = sample(
+            decoder,
+            [limit for limit in limits for _ in range(many)],
+            mutual.sampling,
+            begin=BEGIN,
+            end=END,
+            generator=torch.Generator().manual_seed(seed),
+            prefixes=None if begun is None else [prefix for prefix in begun for _ in range(many)],
+        )
+        offsets = np.concatenate([[0], np.cumsum([len(one.tokens) for one in drawn])]).astype(np.int64)
+        made = Tokens(np.array([t for one in drawn for t in one.tokens], np.int64), offsets)
+        alone = logprobs(self.model_, made, made, blank=True)
+        return [mutual.ranked(drawn[k : k + many], alone[k : k + many]) for k in range(0, len(drawn), many)]
+
     def _check(self) -> None:
         self._check_seeds()
         for name, good in (
             ("merges", 0 <= self.merges < 1),
             ("smoothing", 0 <= self.smoothing < 1),
             ("vocabulary", self.vocabulary >= 1),
+            ("turns", self.turns >= 0),
         ):
             if not good:
                 raise CarouselError(f"{name} is out of range, got {getattr(self, name)}; correct the parameter.")
@@ -288,17 +338,21 @@ class Translator(Estimator):
                 raise CarouselError(f"{error}; correct the vocabulary.") from None
 
         names = (self.source, self.target)
-        if self.shared:
-            return PairInput(names, learn(source + target))
-        return PairInput(names, learn(source), learn(target))
+        own, other = (learn(source + target), None) if self.shared else (learn(source), learn(target))
+        if self.turns:
+            return DialogueInput(names, own, other, turns=self.turns)
+        return PairInput(names, own, other)
 
     def _pairs(self, X: Any, y: Sequence[str] | None, name: str) -> tuple[list[str], list[str]]:
+        if y is None and self._are_dialogues(X):
+            require_dialogues(X, name)
+            return pairs_of(X, self.turns)
         if y is None:
             table = columns.as_frame(X, name)
             columns.require(table, (self.source, self.target), name)
             source, target = (columns.texts(table, column, name) for column in (self.source, self.target))
         else:
-            source, target = list(X), list(y)
+            source, target = [self._as_text(text) for text in X], list(y)
             if len(source) != len(target):
                 raise DataError(f"{name}: {len(source):,} sources and {len(target):,} targets; give one for each.")
         for side, texts in ((self.source, source), (self.target, target)):
@@ -311,14 +365,26 @@ class Translator(Estimator):
 
     def _texts(self, X: Any, name: str) -> tuple[list[str], Any]:
         if isinstance(X, list | tuple):
-            return list(X), "polars"
+            return [self._as_text(text) for text in X], "polars"
         table = columns.as_frame(X, name)
         column = self._fitted().input.columns[0]
         return columns.texts(table, column, name), table.implementation
 
-    def _hold_out(self, source: list[str], settings: TrainConfig) -> NDArray[np.bool_]:
-        """The same source never stands on both sides."""
-        _, owner = np.unique(np.array(source, dtype=object).astype(str), return_inverse=True)
+    def _are_dialogues(self, X: Any) -> bool:
+        return bool(self.turns) and isinstance(X, list | tuple)
+
+    def _as_text(self, text: Any) -> Any:
+        return context_of(text) if self.turns and isinstance(text, list | tuple) else text
+
+    def _owners(self, X: Any, source: list[str]) -> list[Any]:
+        """What pairs of the same owner may not be divided by: their source, or their dialogue."""
+        if not self._are_dialogues(X):
+            return source
+        return [k for k, turns in enumerate(X) for _ in turns[1:]]
+
+    @staticmethod
+    def _hold_out(owners: list[Any], settings: TrainConfig) -> NDArray[np.bool_]:
+        _, owner = np.unique(np.array(owners, dtype=object).astype(str), return_inverse=True)
         rng = np.random.default_rng([settings.seed, 0x40])
         count = round(settings.holdout * (owner.max() + 1))
         return np.asarray(np.isin(owner, rng.permutation(owner.max() + 1)[:count]))
@@ -339,6 +405,7 @@ class Translator(Estimator):
             "input_feeding": head.input_feeding,
             "embedding": head.embedding,
             "encoder_layers": head.encoder_layers,
+            "turns": getattr(given, "turns", 0),
             "seeds": config.seeds,
         }
 

@@ -74,7 +74,7 @@ def _texts(config: ModelConfig, texts: Any, source: str) -> Feeds:
     if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
         raise DataError(f"{source}: a list of texts is expected; give one, as ['ein Haus'].")
     writes = config.task == "generate"
-    ids = (config.input.words if writes else config.input.source).encode(texts)
+    ids = config.input.words.encode(texts) if writes else config.input.read(texts)
     lengths = np.asarray(ids.lengths, np.int64)
     if not writes and not lengths.all():
         raise DataError(f"{source}: text {int(lengths.argmin()) + 1} is empty; leave it out.")

@@ -25,7 +25,8 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, bias: Tensor, truth: Tensor,
     """
     kind = x.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
-    found: Tensor = _LinearCrossEntropy.apply(x, weight, bias, truth, smoothing, dtype)
+    apply: Any = _LinearCrossEntropy.apply
+    found: Tensor = apply(x, weight, bias, truth, smoothing, dtype)
     return found
 
 

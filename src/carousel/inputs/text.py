@@ -235,6 +235,10 @@ class PairInput:
         """The vocabulary of the target."""
         return self.target or self.source
 
+    def read(self, texts: Sequence[str], *, dropout: float = 0.0) -> Tokens:
+        """Ids of sources; see `Vocabulary.encode`."""
+        return self.source.encode(texts, dropout=dropout)
+
 
 def batches_by_tokens(lengths: Ints, tokens: int, rng: np.random.Generator | None = None) -> Iterator[Ints]:
     """Indices of sequences in batches of at most `tokens` tokens (one longer sequence is a batch of its own), alike in
