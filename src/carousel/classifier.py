@@ -22,6 +22,7 @@ from carousel.inputs.frames import Frames
 from carousel.inputs.holdout import FEWEST, spread_over
 from carousel.inputs.labels import Labels, label_array, label_column, per_sequence
 from carousel.inputs.rows import Sequences, channels
+from carousel.inputs.tokens import TextConfig
 from carousel.sequence_estimator import SequenceEstimator, is_frame
 from carousel.sequences import Examples, train_sequences
 from carousel.train import Progress, TrainConfig
@@ -81,6 +82,21 @@ class Classifier(SequenceEstimator):
         dropout=0.3,
         replicate=0.3,
     )
+    text_defaults: ClassVar[TrainConfig] = TrainConfig(
+        hidden_size=128,
+        bidirectional=True,
+        batch_size=64,
+        batch_rows=16384,
+        steps=4000,
+        epochs=8,
+        learning_rate=2e-3,
+        evaluate_every=50,
+        patience=8,
+        averaging=0.98,
+        width=0,
+        dropout=0.5,
+    )
+    words_defaults: ClassVar[TextConfig] = TextConfig(merges=0.1, word_dropout=0.1, input_dropout=0.3)
     _parameters = (
         "target",
         "id",
@@ -90,6 +106,8 @@ class Classifier(SequenceEstimator):
         "categorical",
         "long",
         "frames",
+        "text",
+        "words",
         "kind",
         "pooling",
         "class_weight",
@@ -109,8 +127,10 @@ class Classifier(SequenceEstimator):
         categorical: Sequence[str] = (),
         long: Sequence[str] | None = None,
         frames: str | Frames | None = None,
+        text: str | None = None,
+        words: TextConfig | None = None,
         kind: Literal["label", "regression"] = "label",
-        pooling: Pooling = "last",
+        pooling: Pooling | None = None,
         class_weight: Literal["balanced"] | Mapping[Any, float] | None = None,
         quantiles: Sequence[float] = (0.05, 0.95),
         seeds: int = 1,
@@ -124,6 +144,8 @@ class Classifier(SequenceEstimator):
         self.categorical = categorical
         self.long = long
         self.frames = frames
+        self.text = text
+        self.words = words
         self.kind = kind
         self.pooling = pooling
         self.class_weight = class_weight
@@ -193,8 +215,11 @@ class Classifier(SequenceEstimator):
             checkpoint=None if checkpoint is None else Path(checkpoint),
             resume=resume,
             progress=progress,
+            task=self._task(sequences),
         )
         self.provenance_ = {"versions": versions(), "train": to_json(self.settings)} | trained.provenance
+        if self.of_texts:
+            self.provenance_["text"] = to_json(self.text_config)
         self._keep(trained.config, trained.weights)
         return self
 
@@ -268,7 +293,7 @@ class Classifier(SequenceEstimator):
     def _check_parameters(self) -> None:
         if self.kind not in ("label", "regression"):
             raise CarouselError(f"kind must be label or regression, got {self.kind!r}.")
-        if self.pooling not in ("last", "mean", "max", "attention"):
+        if self.pooling not in (None, "last", "mean", "max", "attention"):
             raise CarouselError(f"pooling must be last, mean, max or attention, got {self.pooling!r}.")
         self._check_class_weight(self.kind)
 
@@ -313,15 +338,15 @@ class Classifier(SequenceEstimator):
         seen = dataclasses.replace(
             seen, roles=dataclasses.replace(seen.roles, target=() if self.target is None else (self.target,))
         )
-        settings = self.settings
+        settings, pooling = self.settings, self.pooling or ("max" if self.of_texts else "last")
         if self.kind == "label":
-            head = ClassifyHead("label", self.pooling, settings.width, truth.classes, truth.type)
+            head = ClassifyHead("label", pooling, settings.width, truth.classes, truth.type)
         else:
             values, quantiles = truth.values[part], tuple(float(q) for q in self.quantiles)
             spread = float(values.std())
             head = ClassifyHead(
                 "regression",
-                self.pooling,
+                pooling,
                 settings.width,
                 mean=float(values.mean()),
                 scale=spread if spread > 0 else 1.0,

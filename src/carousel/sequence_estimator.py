@@ -10,11 +10,12 @@ import narwhals as nw
 import numpy as np
 from numpy.typing import NDArray
 
-from carousel.config import ModelConfig, StackConfig
+from carousel.config import ModelConfig, StackConfig, from_json
 from carousel.errors import CarouselError, DataError
 from carousel.estimator import Estimator, versions
 from carousel.inputs import columns
 from carousel.inputs.clips import Clips, fit_frames, read_clips, read_pictures
+from carousel.inputs.corpus import Corpus
 from carousel.inputs.frames import Frames, FramesInput
 from carousel.inputs.labels import Labels
 from carousel.inputs.roles import Roles
@@ -22,7 +23,9 @@ from carousel.inputs.rows import Sequences, channels, read_arrays, read_sequence
 from carousel.inputs.sequence import SequenceInput
 from carousel.inputs.sequence_fit import fit_input
 from carousel.inputs.table import append_rows
-from carousel.sequences import outputs
+from carousel.inputs.tokens import TextConfig, TokenInput
+from carousel.sequences import SequenceTask, outputs
+from carousel.text_estimator import ReadsTexts
 from carousel.trainconfig import TrainConfig
 
 __all__ = ["SequenceEstimator", "is_frame", "names", "versions"]
@@ -31,7 +34,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-class SequenceEstimator(Estimator):
+class SequenceEstimator(ReadsTexts, Estimator):
     """What reads tables and arrays as whole sequences; `per_row` says whether its head speaks of rows or sequences."""
 
     per_row: ClassVar[bool]
@@ -72,6 +75,8 @@ class SequenceEstimator(Estimator):
         seen: Any = self._fitted().input
         if isinstance(seen, FramesInput):
             return self._read_frames(data, seen.roles, source, target)
+        if isinstance(seen, TokenInput):
+            return self._read_texts(data, seen.roles, is_frame(data), source, target)  # type: ignore[return-value]
         if is_frame(data):
             return read_sequences(
                 data,
@@ -107,12 +112,20 @@ class SequenceEstimator(Estimator):
         config = self._fitted()
         return outputs(self.model_, channels(sequences, config.input), per_row=self.per_row)
 
+    def _task(self, sequences: Any) -> Any:
+        """What makes of examples what is trained."""
+        return self._text_task(sequences) if self.of_texts else SequenceTask
+
     @classmethod
     def _parameters_of(cls, config: ModelConfig, provenance: dict[str, Any]) -> dict[str, Any]:
         """Arguments of `__init__` from a fitted config."""
         seen: Any = config.input
         if isinstance(seen, FramesInput):
             return {"frames": Frames.fitted(seen), "time": seen.roles.time, "seeds": config.seeds}
+        if isinstance(seen, TokenInput):
+            words = from_json(TextConfig, provenance["text"], "provenance.text")
+            text = next(iter(seen.roles.features), None)
+            return {"id": seen.roles.id, "text": text, "words": words, "seeds": config.seeds}
         return {
             "id": seen.roles.id,
             "time": seen.roles.time,
@@ -161,6 +174,8 @@ class SequenceEstimator(Estimator):
         Raises DataError where a sequence of `valid` is in the data as well; where rows have a target of their own, only
         for one that does not go on after the data.
         """
+        if self.of_texts:
+            return self._texts_with_valid(data, y, valid, target is not None, is_frame(data), source)  # type: ignore[return-value]
         if self.frames is not None and valid is not None and is_frame(data):
             return self._clips_with_valid(data, valid, target, source)
         own = self._read_to_fit(data, target, source)
@@ -199,6 +214,8 @@ class SequenceEstimator(Estimator):
     @property
     def settings(self) -> TrainConfig:
         """The choices of training: `config`, or the defaults of the task and of what it reads."""
+        if self.config is None and self.of_texts:
+            return self.text_defaults
         return self.frame_defaults if self.config is None and self.frames is not None else super().settings
 
     def _frames(self) -> Frames:
@@ -283,6 +300,8 @@ class SequenceEstimator(Estimator):
         return weight
 
     def _input(self, sequences: Sequences, training: Ints) -> Any:
+        if isinstance(sequences, Corpus):
+            return self._token_input(sequences, training)
         if isinstance(sequences, Clips):
             return fit_frames(sequences, training, Frames.of(self._frames()))
         variable, value = self.long or (None, None)
@@ -292,7 +311,7 @@ class SequenceEstimator(Estimator):
         """Decay is on where the clock is uneven, unless the settings say otherwise."""
         settings = self.settings
         cell = settings.cell
-        if seen.uneven and settings.uneven_decay:
+        if getattr(seen, "uneven", False) and settings.uneven_decay:
             cell = dataclasses.replace(cell, decay=True)
         try:
             return StackConfig(

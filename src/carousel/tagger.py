@@ -17,15 +17,19 @@ from carousel.errors import CarouselError, DataError
 from carousel.estimator import versions
 from carousel.heads.calibration import conformal_errors, fit_temperature
 from carousel.heads.classify import class_values, probabilities
+from carousel.heads.slots import SlotHead
 from carousel.heads.tag import TagHead, choose_threshold, event_labels, event_probability, warning_report
 from carousel.inputs.clips import Clips
 from carousel.inputs.clock import DAY, parse_span
+from carousel.inputs.corpus import Corpus
 from carousel.inputs.frames import Frames
 from carousel.inputs.holdout import FEWEST, Split, last_rows, split_since, spread_over
 from carousel.inputs.labels import Labels, label_array, label_column
 from carousel.inputs.rows import Sequences, channels
+from carousel.inputs.tokens import TextConfig
 from carousel.sequence_estimator import SequenceEstimator, is_frame
 from carousel.sequences import Examples, train_sequences
+from carousel.text_tagging import fit_tags, labels_of, predict_tags, read_tags
 from carousel.train import Progress, TrainConfig
 
 __all__ = ["Tagger"]
@@ -90,6 +94,20 @@ class Tagger(SequenceEstimator):
         width=0,
         dropout=0.2,
     )
+    text_defaults: ClassVar[TrainConfig] = TrainConfig(
+        hidden_size=128,
+        bidirectional=True,
+        batch_size=32,
+        steps=4000,
+        epochs=15,
+        learning_rate=2e-3,
+        evaluate_every=50,
+        patience=10,
+        averaging=0.98,
+        width=0,
+        dropout=0.5,
+    )
+    words_defaults: ClassVar[TextConfig] = TextConfig("word", 30_000, spelling=16, word_dropout=0.05, input_dropout=0.3)
     _parameters = (
         "target",
         "event",
@@ -101,6 +119,10 @@ class Tagger(SequenceEstimator):
         "categorical",
         "long",
         "frames",
+        "text",
+        "words",
+        "intent",
+        "crf",
         "kind",
         "cost",
         "precision",
@@ -123,6 +145,10 @@ class Tagger(SequenceEstimator):
         categorical: Sequence[str] = (),
         long: Sequence[str] | None = None,
         frames: str | Frames | None = None,
+        text: str | None = None,
+        words: TextConfig | None = None,
+        intent: str | None = None,
+        crf: bool = False,
         kind: Literal["label", "regression"] = "label",
         cost: float | None = None,
         precision: float | None = None,
@@ -141,6 +167,10 @@ class Tagger(SequenceEstimator):
         self.categorical = categorical
         self.long = long
         self.frames = frames
+        self.text = text
+        self.words = words
+        self.intent = intent
+        self.crf = crf
         self.kind = kind
         self.cost = cost
         self.precision = precision
@@ -170,6 +200,10 @@ class Tagger(SequenceEstimator):
         source = source or ("data" if is_frame(X) else "X")
         column = self.event or self.target
         sequences, y, since = self._read_with_valid(X, y, valid, column, source)
+        if isinstance(sequences, Corpus):
+            more = {"checkpoint": checkpoint, "resume": resume, "progress": progress}
+            fit_tags(self, sequences, y, since, versions={"versions": versions()}, **more)
+            return self
         ahead = self._ahead(sequences)
         truth = self._truth(sequences, y, ahead)
         event = self._given(sequences, y, "event").values if ahead else None
@@ -211,6 +245,8 @@ class Tagger(SequenceEstimator):
         """
         source = source or ("data" if is_frame(X) else "X")
         sequences = self.read(X, source=source)
+        if isinstance(sequences, Corpus):
+            return predict_tags(self, sequences)
         found = self._read_out(self.outputs(sequences))
         if sequences.backend is None:
             return _per_array(next(iter(found.values())) if "alarm" not in found else found["alarm"], sequences, X)
@@ -232,6 +268,8 @@ class Tagger(SequenceEstimator):
         if head.kind == "regression":
             raise CarouselError("a model of numbers has no probabilities; its predictions have quantiles.")
         made = self.outputs(sequences)
+        if isinstance(head, SlotHead):
+            return read_tags(self._fitted(), self._weights, made, sequences.offsets).chance
         if head.kind == "label":
             return probabilities(made, head.temperature)
         chance = event_probability(made, head.temperature)
@@ -243,6 +281,9 @@ class Tagger(SequenceEstimator):
         sequences, truth = self.read_labelled(X, y, source=source)
         made = self.outputs(sequences)
         known = np.isfinite(truth)
+        if isinstance(head, SlotHead):
+            tags = read_tags(self._fitted(), self._weights, made, sequences.offsets)
+            return float((tags.labels == truth)[known].mean())
         truth, made = truth[known], made[known]
         if head.kind == "label":
             return float((made.argmax(1) == truth).mean())
@@ -259,6 +300,8 @@ class Tagger(SequenceEstimator):
         head: TagHead = self._fitted().head
         source = source or ("data" if is_frame(X) else "X")
         sequences = self.read(X, source=source, target=y is None)
+        if isinstance(sequences, Corpus):
+            return sequences, labels_of(sequences, y).among(head.classes, source)
         truth = self._truth(sequences, y, head.ahead)
         return sequences, truth.among(head.classes, source) if head.kind == "label" else truth.values
 
@@ -272,6 +315,9 @@ class Tagger(SequenceEstimator):
     def _parameters_of(cls, config: ModelConfig, provenance: dict[str, Any]) -> dict[str, Any]:
         head: TagHead = config.head
         column = next(iter(config.input.roles.target), None)
+        if isinstance(head, SlotHead):
+            more = {"target": column, "crf": head.crf, "intent": config.input.intent}
+            return super()._parameters_of(config, provenance) | more
         warns = head.kind == "event"
         more: dict[str, Any] = {"kind": "label" if warns else head.kind, "quantiles": head.quantiles}
         more |= {"event": column, "ahead": head.ahead} if warns else {"target": column}
@@ -306,6 +352,10 @@ class Tagger(SequenceEstimator):
         if self.precision is not None and not 0 < self.precision <= 1:
             raise CarouselError(f"precision must be within (0, 1], got {self.precision!r}.")
         self._check_class_weight(self._kind())
+        if not self.of_texts and (self.crf or self.intent):
+            raise CarouselError("crf and intent are about words of texts; name the column of text.")
+        if self.of_texts and (self.kind != "label" or (self.crf and self.class_weight is not None)):
+            raise CarouselError("words have labels, and a chain no class_weight; leave kind or class_weight out.")
 
     def _ahead(self, sequences: Sequences) -> float:
         """In the clock's numbers."""

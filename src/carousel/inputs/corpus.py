@@ -11,12 +11,12 @@ import narwhals as nw
 import numpy as np
 from numpy.typing import NDArray
 
-from carousel.errors import CarouselError, DataError, MissingExtra
+from carousel.errors import DataError, MissingExtra
 from carousel.inputs import columns
 from carousel.inputs.roles import Roles
 from carousel.inputs.text import LONGEST
 from carousel.inputs.texts import read_lines
-from carousel.inputs.tokens import Form
+from carousel.inputs.tokens import Form, TokenChannels, TokenInput
 
 if TYPE_CHECKING:
     import polars
@@ -56,6 +56,14 @@ class Corpus:
     @property
     def row(self) -> Ints:
         return np.arange(1, len(self.parts) + 1)
+
+    def given(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Of each part [N] the value of its label."""
+        return values
+
+    def made_channels(self, fitted: TokenInput) -> TokenChannels:
+        """What the model sees of them."""
+        return fitted.channels(self.parts, self.offsets)
 
     def name(self, k: int) -> str:
         """A text as a message names it."""
@@ -268,12 +276,3 @@ def _split_labels(label: nw.Series[Any], words: list[list[str]], source: str, te
             )
         found += labels
     return nw.new_series(label.name, found, nw.String(), backend=nw.get_native_namespace(label))
-
-
-def check_text_roles(text: str | None, given: dict[str, Any]) -> None:
-    """CarouselError for a parameter that is about the columns of rows."""
-    for name, value in given.items():
-        if value:
-            raise CarouselError(
-                f"{name} is about columns of numbers and categories, and {text!r} holds texts; leave it out."
-            )
