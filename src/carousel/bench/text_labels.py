@@ -1,0 +1,226 @@
+"""Labelled texts on public sets by their own protocols: sentiment, slots with intents, parts of speech.
+
+Each set has a function of a seed that trains once, without pretrained weights, chooses on the validation part, looks
+at the test part once, and gives plain figures with CPU seconds. Baselines stand beside them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import lzma
+import re
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from carousel.bench.sets import folder
+
+__all__ = ["SETS", "imdb", "snips", "sst2", "ud_ewt"]
+
+Found = dict[str, float | int | str]
+Run = Callable[..., Found]
+
+QUICK = 400  # texts of a quick run, which shows that a set runs, not how good it is
+
+
+def snips(seed: int, *, quick: bool = False) -> Found:
+    """SNIPS (Coucke et al. 2018), the usual split: F1 of slots and accuracy of intents of 700 test utterances."""
+    from carousel import Tagger
+
+    parts = {name: _snips(name, quick) for name in ("train", "valid", "test")}
+    words = dataclasses.replace(Tagger.words_defaults, lowercase=True)
+    config = _settings(Tagger.text_defaults, seed, quick, evaluate_every=200, steps=8000, epochs=20)
+    started = time.process_time()
+    model = Tagger(words=words, intent="intent", crf=True, config=config)
+    model.fit(parts["train"][0], parts["train"][1:], valid=(parts["valid"][0], parts["valid"][1:]))
+    seconds = time.process_time() - started
+    made = model.predict(parts["test"][0])
+    found = _spans(parts["test"][1], [labels for labels, _ in made])
+    intents = np.array([intent for _, intent in made])
+    common = _per_word(parts["train"][0], parts["train"][1])
+    baseline = [[common(word) for word in text] for text in parts["test"][0]]
+    return {
+        "slot_f1": found,
+        "intent_accuracy": 100 * float((intents == np.array(parts["test"][2])).mean()),
+        "tfidf_intent_accuracy": _tfidf(
+            [" ".join(text) for text in parts["train"][0]],
+            parts["train"][2],
+            [" ".join(text) for text in parts["test"][0]],
+            parts["test"][2],
+        ),
+        "most_frequent_slot_f1": _spans(parts["test"][1], baseline),
+        "validation_intent_accuracy": 100 * _metric(model, "validation_intent_accuracy"),
+        "steps": int(model.provenance_["steps"][0]),
+        "cpu_seconds": seconds,
+    }
+
+
+def ud_ewt(seed: int, *, quick: bool = False) -> Found:
+    """UD English EWT (Silveira et al. 2014): accuracy of universal parts of speech, by the words of the test part."""
+    from carousel import Tagger
+
+    parts = {name: _ud(name, quick) for name in ("train", "dev", "test")}
+    words = dataclasses.replace(Tagger.words_defaults, lowercase=True)
+    config = _settings(Tagger.text_defaults, seed, quick, evaluate_every=200, steps=8000, epochs=15)
+    started = time.process_time()
+    model = Tagger(words=words, config=config).fit(*parts["train"], valid=parts["dev"])
+    seconds = time.process_time() - started
+    common = _per_word(*parts["train"])
+    right = [common(w) == t for text, tags in zip(*parts["test"], strict=True) for w, t in zip(text, tags, strict=True)]
+    return {
+        "accuracy": 100 * model.score(*parts["test"]),
+        "most_frequent_accuracy": 100 * float(np.mean(right)),
+        "validation_accuracy": 100 * _metric(model, "validation_accuracy"),
+        "steps": int(model.provenance_["steps"][0]),
+        "cpu_seconds": seconds,
+    }
+
+
+def sst2(seed: int, *, quick: bool = False) -> Found:
+    """SST-2 (Socher et al. 2013): accuracy on the 1,821 test sentences, trained on all labelled phrases."""
+    from carousel import Classifier
+    from carousel.inputs.tokens import TextConfig
+
+    train, dev, test = _phrases("train", quick), _roots("dev"), _roots("test")
+    config = _settings(Classifier.text_defaults, seed, quick, evaluate_every=200, steps=10_000, epochs=6)
+    words = TextConfig("word", 20_000, fewest=1, spelling=8, word_dropout=0.1, input_dropout=0.3)
+    return _classify(Classifier(words=words, config=config), train, dev, test)
+
+
+def imdb(seed: int, *, quick: bool = False) -> Found:
+    """IMDb reviews (Maas et al. 2011): accuracy on the 25,000 test reviews; a tenth of the others is held out."""
+    from carousel import Classifier
+    from carousel.inputs.tokens import TextConfig
+
+    texts, labels = _imdb("train", quick)
+    order = np.random.default_rng([seed, 0x1D]).permutation(len(texts))
+    cut = len(texts) // 10
+    held, kept = order[:cut], order[cut:]
+    train = ([texts[k] for k in kept], [labels[k] for k in kept])
+    dev = ([texts[k] for k in held], [labels[k] for k in held])
+    config = _settings(Classifier.text_defaults, seed, quick, crop=256, evaluate_every=100, steps=4000, epochs=8)
+    words = TextConfig("bpe", 16_000, lowercase=True, word_dropout=0.1, input_dropout=0.3)
+    return _classify(Classifier(words=words, config=config), train, dev, _imdb("test", quick))
+
+
+SETS: dict[str, Run] = {"snips": snips, "sst2": sst2, "ud_ewt": ud_ewt, "imdb": imdb}
+
+
+def _classify(model: Any, train: Any, dev: Any, test: Any) -> Found:
+    started = time.process_time()
+    model.fit(*train, valid=dev)
+    seconds = time.process_time() - started
+    return {
+        "accuracy": 100 * model.score(*test),
+        "tfidf_accuracy": _tfidf(*train, *test),
+        "validation_accuracy": 100 * _metric(model, "validation_accuracy"),
+        "steps": int(model.provenance_["steps"][0]),
+        "cpu_seconds": seconds,
+    }
+
+
+def _settings(defaults: Any, seed: int, quick: bool, **chosen: Any) -> Any:
+    short = {"steps": 20, "least_steps": 20, "warmup": 5, "hidden_size": 16} if quick else {}
+    return dataclasses.replace(defaults, seed=seed, **(chosen | short))
+
+
+def _metric(model: Any, name: str) -> float:
+    return float(model.provenance_["metrics"][name])
+
+
+def _spans(truth: list[list[str]], made: list[Any]) -> float:
+    from carousel.spans import span_scores, spans_of
+
+    return 100 * span_scores([spans_of(t) for t in truth], [spans_of(list(m)) for m in made])[2]
+
+
+def _per_word(texts: list[list[str]], labels: list[list[str]]) -> Callable[[str], str]:
+    """The label that each word most often has in training; of unknown words the commonest of all."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    total: Counter[str] = Counter()
+    for text, tags in zip(texts, labels, strict=True):
+        for word, tag in zip(text, tags, strict=True):
+            counts[word][tag] += 1
+            total[tag] += 1
+    best = {word: count.most_common(1)[0][0] for word, count in counts.items()}
+    return lambda word: best.get(word, total.most_common(1)[0][0])
+
+
+def _tfidf(texts: list[str], labels: list[Any], others: list[str], truth: list[Any]) -> float:
+    """Words and pairs of words, weighted, and logistic regression (per cent right)."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    read = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, token_pattern=r"\S+")
+    model = LogisticRegression(C=10.0, max_iter=1000).fit(read.fit_transform(texts), labels)
+    return 100 * float(model.score(read.transform(others), truth))
+
+
+def _lines(path: Path) -> list[str]:
+    opened: Any = lzma.open if path.suffix == ".xz" else gzip.open
+    with opened(path, "rt", encoding="utf-8", newline="\n") as file:
+        return str(file.read()).rstrip("\n").split("\n")
+
+
+def _snips(part: str, quick: bool) -> tuple[list[list[str]], list[list[str]], list[str]]:
+    place = folder("nlu")
+    columns = [_lines(place / f"snips.{part}.{kind}.gz") for kind in ("seq.in", "seq.out", "label")]
+    words, slots = ([line.split() for line in lines] for lines in columns[:2])
+    stop = QUICK if quick else None
+    return words[:stop], slots[:stop], [line.strip() for line in columns[2]][:stop]
+
+
+def _ud(part: str, quick: bool) -> tuple[list[list[str]], list[list[str]]]:
+    texts: list[list[str]] = []
+    tags: list[list[str]] = []
+    for block in "\n".join(_lines(folder("ud_ewt") / f"{part}.tsv.gz")).split("\n\n"):
+        rows = [line.split("\t") for line in block.split("\n") if line]
+        if rows:
+            texts.append([row[0] for row in rows])
+            tags.append([row[1] for row in rows])
+    stop = QUICK if quick else None
+    return texts[:stop], tags[:stop]
+
+
+def _roots(part: str) -> tuple[list[str], list[int]]:
+    """The sentences with a sentiment, lower-cased, 1 where it is good."""
+    return _unzip([_nodes(line)[-1] for line in _lines(folder("sent_cls") / f"sst_trees.{part}.txt.gz")])
+
+
+def _phrases(part: str, quick: bool) -> tuple[list[str], list[int]]:
+    """All different phrases of the trees with a sentiment."""
+    lines = _lines(folder("sent_cls") / f"sst_trees.{part}.txt.gz")[: QUICK if quick else None]
+    return _unzip(list(dict.fromkeys(node for line in lines for node in _nodes(line))))
+
+
+def _unzip(nodes: list[tuple[int, str]]) -> tuple[list[str], list[int]]:
+    kept = [(text, int(label > 2)) for label, text in nodes if label != 2]
+    return [text for text, _ in kept], [label for _, label in kept]
+
+
+def _nodes(tree: str) -> list[tuple[int, str]]:
+    """Label and text of every node of "(3 (2 It) (4 works))", the whole sentence last."""
+    found: list[tuple[int, str]] = []
+    stack: list[tuple[int, list[str]]] = []
+    for token in re.findall(r"\((\d)|([^()\s]+)|(\))", tree):
+        if token[0]:
+            stack.append((int(token[0]), []))
+        elif token[1]:
+            stack[-1][1].append(token[1].replace("\\/", "/").replace("\\*", "*").lower())
+        else:
+            label, words = stack.pop()
+            found.append((label, " ".join(words)))
+            if stack:
+                stack[-1][1].extend(words)
+    return found
+
+
+def _imdb(part: str, quick: bool) -> tuple[list[str], list[int]]:
+    rows = [line.split("\t") for line in _lines(folder("imdb") / f"{part}.tsv.xz")]
+    rows = rows[:: len(rows) // QUICK] if quick else rows
+    return [row[3].replace("<br />", " ") for row in rows], [int(row[0]) for row in rows]
