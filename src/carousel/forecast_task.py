@@ -31,6 +31,7 @@ EXTREME = 20.0  # scaled values
 CHUNK = 256  # windows predicted at once
 MOST_HELD_OUT = 4096  # windows that a validation looks at
 FEW = 256  # windows: batches of so many are always allowed, since windows are drawn with replacement
+TOGETHER = 128  # windows gathered at once for the next batches: few large steps of NumPy cost less than many small ones
 GATES = 24  # float32 a unit and step: gates, states and their gradients
 
 
@@ -41,6 +42,8 @@ class ForecastTask:
         self.config, self.rows, self.settings = model, rows, config
         split = Split(*(rows.place(origins) for origins in vars(split).values()))
         self.split = split
+        self._drawn = np.zeros(0, np.int64)  # origins of the batches that are ready
+        self._ready: list[tuple[Windows, NDArray[np.float32]]] = []
         _refuse_batches(model, config.batch_size, self.examples)
         self.scale = _series_scale(rows, split, model.input.seasons)  # [B, K]
         self.quantiles = torch.tensor(model.head.quantiles)
@@ -58,6 +61,7 @@ class ForecastTask:
         return int((self.split.last - self.split.first + 1).sum())
 
     def model(self) -> nn.Module:
+        self._make_ready(self._drawn[:0])
         member: ForecastModel = build(self.config)
         initialise(member.stack)
         with torch.no_grad():
@@ -69,9 +73,29 @@ class ForecastTask:
         return self.settings.linear_rate if name.startswith("head.linear.") else 1.0
 
     def batch(self, rng: np.random.Generator, device: torch.device) -> tuple[Batch, Tensor]:
-        at = self._draw(rng, self.settings.batch_size)
-        windows = self._forget(self.rows.gather(at), rng)
-        return to_batch(windows, device), torch.from_numpy(self._weights(windows, at)).to(device)
+        size = self.settings.batch_size
+        if not self._ready:
+            self._make_ready(self._draw(rng, size * max(1, TOGETHER // size)))
+        self._drawn = self._drawn[size:]
+        windows, weights = self._ready.pop(0)
+        return to_batch(self._forget(windows, rng), device), torch.from_numpy(weights).to(device)
+
+    def carried(self) -> dict[str, Tensor]:
+        """The origins of batches that are drawn and not yet used."""
+        return {"drawn": torch.from_numpy(self._drawn.copy())}
+
+    def carry(self, taken: dict[str, Tensor]) -> None:
+        self._make_ready(taken["drawn"].cpu().numpy())
+
+    def _make_ready(self, at: Ints) -> None:
+        """Batches of the windows at the origins `at`."""
+        self._drawn, self._ready, size = at, [], self.settings.batch_size
+        if not len(at):
+            return
+        whole = self.rows.gather(at)
+        for k in range(0, len(at), size):
+            part = Windows(*(field[k : k + size] for field in whole))
+            self._ready.append((part, self._weights(part, at[k : k + size])))
 
     def loss(self, model: nn.Module, batch: tuple[Batch, Tensor]) -> Tensor:
         windows, weights = batch

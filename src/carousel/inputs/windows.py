@@ -1,7 +1,7 @@
 """Tables as a model sees them: windows of `context` rows up to an origin, scaled by their own level and spread.
 
 Everything a window holds about the target is causal: it
-depends on rows up to and including its origin. All windows of a batch are gathered at once by index arithmetic.
+depends on rows up to and including its origin. All windows of a batch are gathered at once, as pieces of memory.
 """
 
 from __future__ import annotations
@@ -63,8 +63,7 @@ class Rows:
         total = int(series.offsets[-1]) + h * len(lengths)
         self.owner = np.repeat(np.arange(len(lengths)), lengths + h)  # [M]
         place = np.arange(series.offsets[-1]) + h * np.repeat(np.arange(len(lengths)), lengths)
-        self.near = np.arange(1 - config.reach, h + 1)  # rows of a window, from its origin
-        self.ordinal = np.arange(len(self.near))
+        self._views: dict[str, NDArray[Any]] = {}
         self.own = np.zeros(total, bool)
         self.own[place] = True
         self.time = self._times(place, lengths)
@@ -84,7 +83,7 @@ class Rows:
         self.ahead = np.concatenate([*ahead_numbers, calendar, np.zeros((total, 0))], 1).astype(np.float32)
         numbers = [_scatter(n, place, total, 0.0) for n, _ in covariates if n is not None]
         self.elapsed = self._elapsed()
-        elapsed = [np.log1p(self.elapsed)[:, None]] if config.uneven else []
+        elapsed = [np.log1p(self.elapsed)] if config.uneven else []
         self.numbers = np.concatenate([*numbers, self.ahead, *elapsed, np.zeros((total, 0))], 1).astype(np.float32)
         static = [_encode(series, c, "static") for c in config.static]
         fixed = [n for n, _ in static if n is not None]
@@ -101,12 +100,11 @@ class Rows:
     def gather(self, at: Ints) -> Windows:
         """The windows whose last row is `at` [n] (rows of this object, see `place`)."""
         config = self.config
-        c, reach = config.context, config.reach
-        index = at[:, None] + self.near
+        c, reach, h = config.context, config.reach, config.horizon
         which = self.owner[at]
         before = np.maximum(reach - 1 - at + self.start[which], 0)  # [n] rows that lie before the series
-        outside = self.ordinal < before[:, None] if before.any() else None
-        values = self.target.take(index, 0, mode="clip")  # [n, reach + H, K]
+        outside = np.arange(reach + h) < before[:, None] if before.any() else None
+        values = self._pieces("target", at, reach, h)  # [n, reach + H, K]
         if outside is not None:
             np.copyto(values, np.nan, where=outside[..., None])
         level, spread, last = self._scale(at, values[:, reach - c : reach])
@@ -114,29 +112,39 @@ class Rows:
         scaled = np.empty(values.shape, np.float32)
         np.divide(values, spread[:, None], out=scaled, casting="same_kind")
         past, truth = scaled[:, :reach], scaled[:, reach:]
-        context, following = index[:, reach - c : reach], index[:, reach:]
+        seen = np.isfinite(past)
         out = None if outside is None else outside[:, reach - c : reach, None]
         latest = ((last - level) / spread).astype(np.float32)
-        lags, base = self._lags(at, past, latest, level, spread)
-        ahead = [lags, _rows(self.ahead, following)]
+        lags, base = self._lags(at, past, seen, latest, level, spread)
+        ahead = [lags, self._pieces("ahead", at, 0, h)]
         if config.uneven:
+            following = at[:, None] + np.arange(1, h + 1)
             lead = (self.time[following] - self.time[at][:, None]) / config.grid.step
             ahead.append(np.log1p(np.maximum(lead, 0))[..., None].astype(np.float32))
         size = np.log(np.maximum(spread / (np.abs(level) + spread), 1e-6)) / 3
         return Windows(
-            steps=self._steps(past, context, out),
-            step_codes=_masked(_rows(self.codes, context), out, MISSING),
+            steps=self._steps(at, np.where(seen, past, np.float32(0)), seen, out),
+            step_codes=_masked(self._pieces("codes", at, c, 0), out, MISSING),
             ahead=np.concatenate(ahead, -1),
-            ahead_codes=_rows(self.ahead_codes, following),
+            ahead_codes=self._pieces("ahead_codes", at, 0, h),
             static=np.concatenate([latest, size.astype(np.float32), self.static[which]], -1),
             static_codes=self.static_codes[which],
             base=base,
             truth=truth,
             level=level,
             spread=spread,
-            elapsed=_masked(self.elapsed.take(context, mode="clip"), None if out is None else out[..., 0], 1),
-            linear=self._linear(at, past[:, -c:], level, spread, latest),
+            elapsed=_masked(self._pieces("elapsed", at, c, 0), out, 1)[..., 0],
+            linear=self._linear(at, past[:, -c:], seen[:, -c:], level, spread, latest),
         )
+
+    def _pieces(self, name: str, at: Ints, before: int, after: int) -> NDArray[Any]:
+        """The rows named [M, F] around each of `at` [n]: the last `before` up to it and `after` that follow, [n, ., F].
+
+        A copy of neighbouring rows is a piece of memory, which costs a fraction of what single rows by index do.
+        """
+        if name not in self._views:
+            self._views[name] = _windows_of(getattr(self, name), before, after)
+        return np.asarray(self._views[name][at])
 
     def _scale(self, at: Ints, x: Floats) -> tuple[Floats, Floats, Floats]:
         """Level, spread and latest value [n, K] of context rows x [n, C, K]."""
@@ -148,45 +156,48 @@ class Rows:
         last = np.where(row >= 0, np.take_along_axis(self.target, np.maximum(row, 0), 0), 0.0)
         mean = np.where(count > 0, filled.sum(1) / n, last)
         level = last if self.config.level == "last" else mean
-        spread = (np.abs(filled - level[:, None]) * seen).sum(1) / n
+        away = np.subtract(filled, level[:, None])
+        np.multiply(np.abs(away, out=away), seen, out=away)
+        spread = away.sum(1) / n
         running = np.take_along_axis(self.running, np.maximum(row, 0), 0)
         spread = np.maximum(np.where(count > 1, spread, 0.0), 0.1 * running)
-        size = np.maximum(np.abs(filled).sum(1) / n, np.abs(last))
+        size = np.maximum(np.abs(filled, out=filled).sum(1) / n, np.abs(last))
         least = np.maximum(size, running)
         floor = 1e-4 * size + np.where(least > 0, np.minimum(LEAST, 1e-5 * least), LEAST)
         return level, np.maximum(spread, floor), last
 
-    def _steps(self, past: Singles, context: Ints, out: NDArray[np.bool_] | None) -> Singles:
+    def _steps(self, at: Ints, past: Singles, seen: NDArray[np.bool_], out: NDArray[np.bool_] | None) -> Singles:
         """Channels [n, C, .]: of each target the scaled value, whether observed, age, difference, and the values one
-        season before; then the covariates."""
+        season before; then the covariates. `past` is 0 where nothing was observed."""
         c, reach, k = self.config.context, self.config.reach, self.config.targets
         seasons, numbers = self.config.seasons, self.numbers.shape[1]
         made = np.empty((len(past), c, k * (PER_TARGET + len(seasons)) + numbers), np.float32)
-        x = past[:, -c:]
-        seen = np.isfinite(x)
-        value = made[..., :k]
-        np.copyto(value, np.where(seen, x, 0))
-        np.copyto(made[..., k : 2 * k], seen)
-        made[..., 2 * k : 3 * k] = _masked(self.age.take(context, 0, mode="clip"), out, float(NEVER))
-        difference = made[..., 3 * k : 4 * k]
-        difference[:, 0] = 0
-        np.multiply(value[:, 1:] - value[:, :-1], seen[:, 1:] & seen[:, :-1], out=difference[:, 1:])
+        x, known = past[:, -c:], seen[:, -c:]
+        made[..., :k] = x
+        made[..., k : 2 * k] = known
+        made[..., 2 * k : 3 * k] = _masked(self._pieces("age", at, c, 0), out, float(NEVER))
+        made[:, 0, 3 * k : 4 * k] = 0
+        np.multiply(x[:, 1:] - x[:, :-1], known[:, 1:] & known[:, :-1], out=made[:, 1:, 3 * k : 4 * k])
         for n, m in enumerate(seasons, PER_TARGET):
-            before = past[:, reach - c - m : reach - m]
-            made[..., n * k : (n + 1) * k] = np.where(np.isfinite(before), before, 0)
+            made[..., n * k : (n + 1) * k] = past[:, reach - c - m : reach - m]
         own = made[..., : made.shape[-1] - numbers]
         np.clip(own, -BOUND, BOUND, out=own)
         if numbers:
-            made[..., -numbers:] = _masked(self.numbers.take(context, 0, mode="clip"), out, 0)
+            made[..., -numbers:] = _masked(self._pieces("numbers", at, c, 0), out, 0)
         return made
 
-    def _linear(self, at: Ints, x: Singles, level: Floats, spread: Floats, latest: Singles) -> Singles:
+    def _linear(
+        self, at: Ints, x: Singles, seen: NDArray[np.bool_], level: Floats, spread: Floats, latest: Singles
+    ) -> Singles:
         """What the linear path reads: context x [n, C, K] without gaps, and (level - mean so far) / spread."""
-        filled = np.clip(_interpolate(x, latest), -BOUND, BOUND)
-        away = (level - self.mean[at]) / (FAR * spread)
-        return np.concatenate([filled, np.clip(away, -1, 1)[:, None]], 1).astype(np.float32)
+        made = np.empty((len(x), x.shape[1] + 1, x.shape[2]), np.float32)
+        np.clip(_interpolate(x, seen, latest), -BOUND, BOUND, out=made[:, :-1])
+        made[:, -1] = np.clip((level - self.mean[at]) / (FAR * spread), -1, 1)
+        return made
 
-    def _lags(self, at: Ints, past: Singles, latest: Singles, level: Floats, spread: Floats) -> tuple[Singles, Singles]:
+    def _lags(
+        self, at: Ints, past: Singles, seen: NDArray[np.bool_], latest: Singles, level: Floats, spread: Floats
+    ) -> tuple[Singles, Singles]:
         """What the last seasons say of each step ahead: channels [n, H, 4 K S] and bases [n, H, K, G].
 
         Of season m: the value one season (or as many as needed) before, the same relative to the latest value,
@@ -202,10 +213,10 @@ class Rows:
         base[..., 0], base[..., 1] = now, 0
         for n, m in enumerate(config.seasons):
             ahead = -(-h // m)  # seasons from the value to its step
-            value = past[:, reach - 1 + h - m * ahead]
-            sure = np.isfinite(value)
+            again = (1, int(ahead[-1]), 1)
+            value, sure = (np.tile(part[:, reach - m : reach], again)[:, : len(h)] for part in (past, seen))
             found = lags[..., PER_LAG * k * n : PER_LAG * k * (n + 1)]
-            found[..., 2 * k : 3 * k] = ~sure
+            np.logical_not(sure, out=found[..., 2 * k : 3 * k])
             value = np.where(sure, value, now)
             found[..., :k] = value
             np.subtract(value, now, out=found[..., k : 2 * k])
@@ -262,12 +273,12 @@ class Rows:
         self.age = np.where(self.latest >= 0, np.log1p(np.maximum(steps, 0)) / 3, NEVER).astype(np.float32)
 
     def _elapsed(self) -> Singles:
-        """Time since the previous row in (median) steps: [M], 1 on a grid and for the first row of a series."""
+        """Time since the previous row in (median) steps: [M, 1], 1 on a grid and for the first row of a series."""
         if not self.config.uneven:
-            return np.ones(len(self.owner), np.float32)
+            return np.ones((len(self.owner), 1), np.float32)
         gap = np.diff(self.time, prepend=self.time[:1]) / self.config.grid.step
         gap[self.start] = 1
-        return gap.astype(np.float32)
+        return gap.astype(np.float32)[:, None]
 
 
 def _check_kinds(series: Series, config: TableInput) -> None:
@@ -299,33 +310,37 @@ def codes_of(column: Column, values: Floats, categories: Mapping[str, tuple[str,
     return np.asarray(codes[np.where(np.isfinite(values), values + 1, 0).astype(np.int64)])
 
 
-def _interpolate(x: Singles, latest: Singles) -> Singles:
+def _interpolate(x: Singles, seen: NDArray[np.bool_], latest: Singles) -> Singles:
     """x [n, C, K] with gaps filled on a line between neighbours, at the ends by the nearest value, else `latest`."""
-    whole = np.isfinite(x).all((1, 2))
-    if whole.all():
+    gaps = ~seen.all((1, 2))
+    if not gaps.any():
         return x
     filled = x.copy()
-    filled[~whole] = _fill(x[~whole], latest[~whole])
+    filled[gaps] = _fill(x[gaps], seen[gaps], latest[gaps])
     return filled
 
 
-def _fill(x: Singles, latest: Singles) -> Singles:
-    seen = np.isfinite(x)
-    c = x.shape[1]
-    at = np.arange(c)[:, None]
-    before = np.maximum.accumulate(np.where(seen, at, -1), 1)
-    after = np.minimum.accumulate(np.where(seen, at, c)[:, ::-1], 1)[:, ::-1]
+def _fill(x: Singles, seen: NDArray[np.bool_], latest: Singles) -> Singles:
+    x, seen = (np.ascontiguousarray(part.swapaxes(1, 2)) for part in (x, seen))  # sums along rows in one piece
+    c = x.shape[2]
+    at = np.arange(c)
+    before = np.maximum.accumulate(np.where(seen, at, -1), 2)
+    after = np.minimum.accumulate(np.where(seen, at, c)[..., ::-1], 2)[..., ::-1]
     left = np.where(before < 0, np.minimum(after, c - 1), before)
     right = np.where(after >= c, left, after)
-    a, b = (np.take_along_axis(x, side, 1) for side in (left, right))
+    a, b = (np.take_along_axis(x, side, 2) for side in (left, right))
     share = (at - left) / np.maximum(right - left, 1)
     filled = a + np.clip(share, 0, 1).astype(np.float32) * (b - a)
-    return np.where(np.isfinite(filled), filled, latest[:, None])
+    return np.where(np.isfinite(filled), filled, latest[..., None]).swapaxes(1, 2)
 
 
-def _rows(values: NDArray[Any], index: Ints) -> NDArray[Any]:
-    """values[index], which takes its time even where there are no columns."""
-    return values.take(index, 0, mode="clip") if values.shape[1] else np.zeros((*index.shape, 0), values.dtype)
+def _windows_of(rows: NDArray[Any], before: int, after: int) -> NDArray[Any]:
+    """A view [M, before + after, F] of (a copy of) rows [M, F]: window m has those from m + 1 - before to m + after; at
+    the ends the first and the last one stand for what is not there."""
+    padded = np.concatenate([rows[:1].repeat(before, 0), rows, rows[-1:].repeat(after, 0)])[1:]
+    apart, step = padded.strides
+    shape = len(rows), before + after, rows.shape[1]
+    return np.lib.stride_tricks.as_strided(padded, shape, (apart, apart, step), writeable=False)
 
 
 def _masked(values: NDArray[Any], out: NDArray[np.bool_] | None, fill: float) -> NDArray[Any]:
