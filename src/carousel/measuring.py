@@ -25,6 +25,7 @@ from carousel.options import (
     require_place,
     write_json,
 )
+from carousel.text_options import decoding, read_dialogue_file, read_pairs, read_whole
 
 __all__ = ["SUITES", "bench", "evaluate"]
 
@@ -36,7 +37,8 @@ SUITES = {
     "fit": ("compare",),
     "stream": ("steps", "from_python", "many", "cold"),
 }
-SETS = ("accuracy", "robust")  # what is measured on sets of data, which are named
+SETS = ("accuracy", "robust", "memory")  # what is measured on sets of data or tasks, which are named
+QUICK = ("memory",)  # those with a short form
 
 
 def evaluate(
@@ -67,6 +69,19 @@ def evaluate(
     group: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Of which no value may be in training and in DATA.")
     ] = None,
+    target_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="translate: what belongs to lines of DATA."),
+    ] = None,
+    train_target_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="translate: the same of the training lines.")
+    ] = None,
+    id: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Of dialogues in a table, a turn a row: which dialogue.")
+    ] = None,
+    set_: Annotated[
+        Names, typer.Option("--set", metavar="NAME=VALUE", help="translate: how texts are made, as size=5.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the table here as well: .md or .json.")
     ] = None,
@@ -85,18 +100,25 @@ def evaluate(
 
     estimator = load(model)
     task = estimator.config_.task
-    if task not in ("forecast", "detect", "classify", "tag"):
-        raise CarouselError(f"{model}: models of the task {task} are not evaluated by this verb yet.")
     of_forecasts = {"--windows": windows, "--stride": stride, "--season": season}
     _refuse(of_forecasts, task, ("forecast",), model)
     _refuse({"--since": since}, task, ("forecast", "tag"), model)
-    _refuse({"--train": train}, task, ("classify", "tag", "detect"), model)
+    _refuse({"--train": train}, task, ("classify", "tag", "detect", "translate", "generate"), model)
+    of_pairs = {"--target-file": target_file, "--train-target-file": train_target_file, "--id": id, "--set": set_}
+    _refuse(of_pairs, task, ("translate",), model)
     _refuse({"--group": group}, task, ("classify", "tag"), model)
     _refuse({"--labels": labels, "--train-labels": train_labels}, task, ("classify",), model)
-    frame = read(data)
+    frame = None if task in ("translate", "generate") else read(data)
     found: Any
     with noting(), naming(train=train, labels=labels), progress.counting("judging") as show:
-        if task == "detect":
+        if task == "translate":
+            found = _pairs(estimator, (data, target_file), (train, train_target_file), id, set_)
+        elif task == "generate":
+            from carousel.evaluate_texts import evaluate_language
+
+            known = None if train is None else read_whole(train)
+            found = evaluate_language(estimator, read_whole(data), train=known, source=str(data))
+        elif task == "detect":
             from carousel.evaluate_detection import evaluate_detection
 
             rows = None if train is None else read(train)
@@ -137,6 +159,33 @@ def evaluate(
     found.show()
 
 
+def _pairs(
+    estimator: Any, data: tuple[Path, Path | None], train: tuple[Path | None, Path | None], id: str | None, set_: Names
+) -> Any:
+    """A translator on pairs, or on the replies of dialogues."""
+    from carousel.evaluate_texts import evaluate_pairs
+
+    turns = bool(getattr(estimator.config_.input, "turns", 0))
+    options = decoding("translate", set_, replies=turns)
+    others = [name for name in options if name not in ("beam", "mutual")]
+    if others:
+        raise CarouselError(f"setting {others[0]} is not about how good texts are; leave it out.")
+    if id is not None and not turns:
+        raise CarouselError("--id is about dialogues, and this model knows of no turns; leave it out.")
+
+    def pairs(path: Path, other: Path | None, option: str) -> Any:
+        if turns:
+            return read_dialogue_file(path, other, option, id, estimator.source)
+        return read_pairs(path, other, estimator.source, estimator.target, option)
+
+    if train[0] is None and train[1] is not None:
+        raise CarouselError("--train-target-file needs --train, the file that it belongs to.")
+    known = None if train[0] is None else pairs(train[0], train[1], "--train-target-file")
+    return evaluate_pairs(
+        estimator, pairs(data[0], data[1], "--target-file"), train=known, source=str(data[0]), **options
+    )
+
+
 def _refuse(options: dict[str, Any], task: str, wanted: Sequence[str], model: Path) -> None:
     """An option that is about other tasks."""
     given = [name for name, value in options.items() if value is not None]
@@ -148,7 +197,7 @@ def _refuse(options: dict[str, Any], task: str, wanted: Sequence[str], model: Pa
 def bench(
     what: Annotated[str, typer.Argument(metavar="WHAT", help=f"What to measure: {', '.join((*SUITES, *SETS))}.")],
     sets: Annotated[
-        Names, typer.Argument(metavar="[SET]...", help="accuracy and robust: which sets; without it the usual ones.")
+        Names, typer.Argument(metavar="[SET]...", help="Which sets or tasks; without it the usual ones.")
     ] = None,
     hidden: Annotated[
         Names, typer.Option(metavar="SIZES", help="Hidden sizes; without it a grid of the usual ones.")
@@ -161,29 +210,31 @@ def bench(
         float | None, typer.Option(min=0.01, metavar="S", help="Time for each contender of a row; without it 1.")
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="accuracy and robust: how many fits, each from another seed.")
+        int | None, typer.Option(min=1, metavar="N", help="Of sets and tasks: how many fits, each from another seed.")
     ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="memory: a short form that takes about a minute.")] = False,
     compiled: Annotated[bool, typer.Option("--compiled", help="variants: beside torch.compile as well.")] = False,
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="PLACE", help="Write the tables here: a .md or .json file; accuracy and robust: a folder."
-        ),
+        typer.Option(metavar="PLACE", help="Write the tables here: a .md or .json file; of sets and tasks a folder."),
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Measure: speed of LSTM layers beside others (equality first), accuracy on public sets, robustness to gaps.
+    """Measure: speed of LSTM layers beside others (equality first), accuracy, robustness to gaps, memory, small data.
 
     \b
     Example:
       carousel bench layer --hidden 64,128 --batch 1,32
       carousel bench accuracy physionet cgm --seeds 3 --out benchmarks/results
+      carousel bench memory --quick
     """
+    if quick and what not in QUICK:
+        raise CarouselError(f"--quick is about {' and '.join(QUICK)}, not about {what}; leave it out.")
     if what in SETS:
         of_speed = {"--hidden": hidden, "--batch": batch, "--dtype": dtype, "--seconds": seconds}
         _only(what, of_speed | {"--compiled": compiled or None})
-        _sets(what, sets or [], seeds, out, as_json)
+        _sets(what, sets or [], {"seeds": seeds, "quickly": quick or None}, out, as_json)
         return
     if what not in SUITES:
         raise CarouselError(f"{what!r} cannot be measured; choose {', '.join((*SUITES, *SETS))}.")
@@ -220,15 +271,15 @@ def bench(
         report.show()
 
 
-def _sets(what: str, sets: Sequence[str], seeds: int | None, out: Path | None, as_json: bool) -> None:
-    """Accuracy or robustness on sets of data."""
+def _sets(what: str, sets: Sequence[str], choices: dict[str, Any], out: Path | None, as_json: bool) -> None:
+    """What is measured on sets of data or tasks."""
     from dataclasses import asdict
     from importlib import import_module
 
     if out is not None and out.suffix:
         raise CarouselError(f"{out}: {what} writes several files; name a folder.")
-    measure = import_module(f"carousel.bench.{what}").measure
-    given = {} if seeds is None else {"seeds": seeds}
+    measure = import_module(f"carousel.bench.{what.replace('-', '_')}").measure
+    given = {name: value for name, value in choices.items() if value is not None}
     with noting():
         found = measure(sets, out=out, say=(lambda _: None) if as_json else typer.echo, **given)
     if as_json:
