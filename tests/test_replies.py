@@ -149,3 +149,88 @@ def test_a_translator_has_no_turns():
         model.reply([["a"]])
     with pytest.raises(ValueError, match="weight is out of range, got 1"):
         Mutual(weight=1.0)
+
+
+def test_a_conversation_keeps_its_context(fitted, tmp_path, monkeypatch, capsys):
+    import io
+    import json
+    import sys
+
+    from carousel import cli
+
+    place = tmp_path / "m.safetensors"
+    fitted.save(place)
+
+    def talk(said: bytes, *options: str) -> tuple[int, list[str], str]:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(said)))
+        status = cli.run(["chat", str(place), *options])
+        found = capsys.readouterr()
+        return status, found.out.splitlines(), found.err
+
+    beginning = b"do you like cats\nand dogs\nwhat do they say\n"
+    status, lines, _ = talk(beginning + b"/new\n\ndo you like cows\nand cats\nwhat do they say\n/quit\nhi\n")
+    assert status == 0
+    assert lines == ["i do", "not so much", "meow and woof", "i do", "not so much", "moo and meow"]
+    status, lines, _ = talk(beginning[:17], "--json", "--set=weight=0", "--set=temperature=0.5", "--set=candidates=2")
+    assert status == 0
+    assert json.loads(lines[0])["reply"] == "i do"
+    for said, options, sentence in (
+        (b"hi\n\xff\xfe\n", (), "standard input, line 2: byte 3 is not UTF-8"),
+        (b"hi\n", ("--set=warmth=1",), "setting 'warmth=1' is none of"),
+        (b"hi\n", ("--set=weight=2",), "weight is out of range, got 2.0"),
+        (b"hi\n", ("--set=n_best=2",), "one reply to each turn"),
+    ):
+        status, _, err = talk(said, *options)
+        assert (status, sentence in err) == (2, True), err
+
+
+def test_dialogues_go_through_the_command_line(tmp_path, monkeypatch, capsys):
+    import json
+
+    import polars as pl
+
+    from carousel import cli
+
+    monkeypatch.chdir(tmp_path)
+    lines = "".join("\t".join(dialogue) + "\n" for dialogue in DIALOGUES)
+    (tmp_path / "d.tsv").write_text(lines)
+    quick = [
+        f"--set={choice}" for choice in ("steps=3", "least_steps=3", "hidden_size=8", "warmup=1", "evaluate_every=2")
+    ]
+    fit = [
+        "fit",
+        "translate",
+        "d.tsv",
+        "--turns=2",
+        "--tokens=word",
+        *quick,
+        "--set=holdout=0.2",
+        "--out=m.safetensors",
+    ]
+    assert cli.run(fit) == 0
+    assert "Next: carousel chat m.safetensors" in capsys.readouterr().out
+    rows = [(k, turn) for k, dialogue in enumerate(DIALOGUES) for turn in dialogue]
+    pl.DataFrame({"who": [k for k, _ in rows], "said": [t for _, t in rows]}).write_csv("d.csv")
+    table = ["fit", "translate", "d.csv", "--id=who", "--source=said", *fit[3:-1], "--out=n.safetensors"]
+    assert cli.run(table) == 0
+    assert (
+        Translator.load("n.safetensors").provenance_["pairs"] == Translator.load("m.safetensors").provenance_["pairs"]
+    )
+    capsys.readouterr()
+    evaluate = ["evaluate", "m.safetensors", "d.tsv", "--train=d.tsv", "--set=candidates=3", "--json"]
+    assert cli.run(evaluate) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["rows"]["most similar context"]["BLEU"] > 60
+    assert found["rows"]["commonest reply"]["commonest"] == 1.0
+    assert found["rows"]["5-grams"]["perplexity"] < found["rows"]["LSTM"]["perplexity"]
+    assert cli.run(["predict", "m.safetensors", "d.tsv", "--set=n_best=1", "--json"]) == 0
+    made = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert made[0]["source"] == "\n".join(DIALOGUES[0])
+    for arguments, sentence in (
+        (["fit", "translate", "d.tsv", "--id=who", "--out=x.safetensors"], "say with --turns how many turns"),
+        (["fit", "translate", "d.csv", "--turns=2", "--out=x.safetensors"], "--id must say which dialogue"),
+        (["fit", "translate", "d.tsv", "--turns=2", "--target-file=d.tsv", "--out=x.safetensors"], "holds dialogues"),
+        (["evaluate", "m.safetensors", "d.tsv", "--since=1"], "--since is for models of forecast and tag"),
+    ):
+        assert cli.run(arguments) == 2
+        assert sentence in capsys.readouterr().err

@@ -10,7 +10,16 @@ from typing import Annotated, Any
 
 import typer
 
-from carousel import fitting, fitting_text, frame_options, measuring
+from carousel import (
+    chatting,
+    fitting,
+    fitting_labels,
+    fitting_text,
+    frame_options,
+    measuring,
+    text_options,
+    word_options,
+)
 from carousel.errors import CarouselError
 from carousel.export import FORMATS
 from carousel.frame_options import SkipBad
@@ -62,12 +71,15 @@ def carousel_(
     """
 
 
+fitting.app.command()(fitting_labels.classify)
+fitting.app.command()(fitting_labels.tag)
 fitting.app.command()(fitting_text.translate)
 fitting.app.command()(fitting_text.generate)
 app.add_typer(fitting.app, name="fit")
 
 
 app.command()(measuring.evaluate)
+app.command()(chatting.chat)
 
 
 @app.command()
@@ -102,13 +114,14 @@ def predict(
         require_place(out, (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson"))
     estimator = load(model)
     task = estimator.config_.task
-    more = fitting_text.decoding(task, set_)
+    turns = bool(getattr(estimator.config_.input, "turns", 0))
+    more = text_options.decoding(task, set_, replies=turns)
     if getattr(estimator, "frames", None) is not None:
         frame = frame_options.clips(estimator, data, skip_bad)
     elif skip_bad:
         raise CarouselError(f"--skip-bad is about clips, and {model} reads tables; leave it out.")
     else:
-        frame = fitting_text.read_texts(data) if more else read(data)
+        frame = text_options.read_texts(data, turns) if more else _table(estimator, data)
     if future is not None and task != "forecast":
         raise CarouselError(f"--future is for forecasts, and {model} is for the task {task}; leave it out.")
     if future is not None:
@@ -122,6 +135,11 @@ def predict(
         return
     sys.stdout.write(table_bytes(found, ".jsonl" if as_json else ".csv").decode())
     sys.stdout.flush()
+
+
+def _table(estimator: Any, data: Path) -> Any:
+    of_texts = getattr(estimator, "of_texts", False)
+    return word_options.texts_for(estimator, data) if of_texts else read(data)
 
 
 @app.command()

@@ -18,14 +18,28 @@ from torch import Tensor, nn
 from carousel.config import ModelConfig
 from carousel.errors import CarouselError
 from carousel.heads.generate_net import GenerateNet, States
+from carousel.inputs.text import END, Vocabulary
 from carousel.model import build, initialise
 from carousel.train import Progress, Result, TrainConfig, train
 
-__all__ = ["Cache", "Dynamic", "GenerationTask", "nats", "train_generator"]
+__all__ = ["Cache", "Dynamic", "GenerationTask", "nats", "stream_of", "train_generator"]
 
 Ints = NDArray[np.int64]
 
 CHUNK = 512  # steps that are measured at once
+
+
+def stream_of(words: Vocabulary, texts: Sequence[str]) -> Ints:
+    """All texts one after another, with the mark END between them, before the first and after the last: what follows an
+    end is a beginning.
+
+    >>> from carousel.inputs.text import fit_vocabulary
+    >>> words = fit_vocabulary(["ab"], kind="char")
+    >>> [words.tokens[k] for k in stream_of(words, ["ab", "a"])]
+    ['</s>', 'a', 'b', '</s>', 'a', '</s>']
+    """
+    ids = words.encode(texts, longest=None)
+    return np.append(np.insert(ids.values, ids.offsets[:-1], END), END)
 
 
 class Batch(NamedTuple):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from carousel.config import ModelConfig, StackConfig, to_json
 from carousel.errors import CarouselError, DataError
 from carousel.estimator import Estimator, versions
-from carousel.generation import Cache, Dynamic, Regularisation, nats, train_generator
+from carousel.generation import Cache, Dynamic, Regularisation, nats, stream_of, train_generator
 from carousel.heads.generate import GenerateHead
 from carousel.heads.generate_net import GenerateDecoder
 from carousel.heads.search import Sampling, sample
@@ -25,7 +25,7 @@ from carousel.inputs.text import END, TextInput, Vocabulary, fit_vocabulary
 from carousel.textmetrics import Perplexity
 from carousel.train import Progress, TrainConfig
 
-__all__ = ["Generator", "Perplexity"]
+__all__ = ["Generator", "Perplexity", "stream_of"]
 
 Ints = NDArray[np.int64]
 
@@ -131,11 +131,11 @@ class Generator(Estimator):
         """
         self._check_seeds()
         settings = self.settings
-        texts = self._texts(X, source)
+        texts = self.texts(X, source)
         if valid is None:
             texts, held_out = _split(texts, settings.holdout)
         else:
-            held_out = self._texts(valid, "valid")
+            held_out = self.texts(valid, "valid")
         try:
             words = fit_vocabulary(texts, kind=self.tokens, size=self.vocabulary, lowercase=self.lowercase)
             head = GenerateHead(self.embedding, self.dropout, self.input_dropout, self.layer_dropout, self.word_dropout)
@@ -176,7 +176,7 @@ class Generator(Estimator):
 
         Marks between texts count as tokens. With `dynamic` a copy of the model learns as it reads.
         """
-        config, texts = self._fitted(), self._texts(X, source)
+        config, texts = self._fitted(), self.texts(X, source)
         tokens = torch.from_numpy(stream_of(config.input.words, texts))
         nets = [copy.deepcopy(net).requires_grad_() for net in self.model_] if dynamic else self.model_
         total = sum(float(part.double().sum()) for part in nats(nets, tokens, cache=cache, dynamic=dynamic))
@@ -231,7 +231,8 @@ class Generator(Estimator):
         ]
         return nw.from_dict({column.name: column for column in made}).to_native()
 
-    def _texts(self, X: Any, source: str) -> list[str]:
+    def texts(self, X: Any, source: str) -> list[str]:
+        """The texts of what `fit` takes; DataError, which calls it `source`, where one is missing."""
         if isinstance(X, str):
             found = [X]
         elif isinstance(X, list | tuple):
@@ -262,18 +263,6 @@ class Generator(Estimator):
             "slowness": provenance.get("slowness", 0.0),
             "seeds": config.seeds,
         }
-
-
-def stream_of(words: Vocabulary, texts: Sequence[str]) -> Ints:
-    """All texts one after another, with the mark END between them, before the first and after the last: what follows an
-    end is a beginning.
-
-    >>> words = fit_vocabulary(["ab"], kind="char")
-    >>> [words.tokens[k] for k in stream_of(words, ["ab", "a"])]
-    ['</s>', 'a', 'b', '</s>', 'a', '</s>']
-    """
-    ids = words.encode(texts, longest=None)
-    return np.append(np.insert(ids.values, ids.offsets[:-1], END), END)
 
 
 def _split(texts: list[str], share: float) -> tuple[list[str], list[str]]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from carousel.errors import DataError, MissingExtra
 
-__all__ = ["Measured", "Perplexity", "bleu", "bootstrap", "chrf", "distinct", "share_of_commonest"]
+__all__ = ["Measured", "Perplexity", "bleu", "bootstrap", "chrf", "distinct", "resampled_bleu", "share_of_commonest"]
 
 
 class Measured(NamedTuple):
@@ -59,6 +59,26 @@ def bleu(made: Sequence[str], reference: Sequence[str], *, lowercase: bool = Fal
     """
     metric = _sacrebleu().BLEU(lowercase=lowercase)
     return _measured(metric, made, reference)
+
+
+def resampled_bleu(
+    made: Sequence[str], reference: Sequence[str], *, lowercase: bool = False
+) -> Callable[[list[int]], float]:
+    """`bleu` of the texts with these numbers, which may repeat, as `bootstrap` asks for it: every text is counted once.
+
+    >>> score = resampled_bleu(["the cat sat on a mat", "no"], ["the cat sat on a mat", "yes"])
+    >>> score([0, 0]).__round__(6) > score([0, 1]) > 0
+    True
+    """
+    metric = _sacrebleu().BLEU(lowercase=lowercase, effective_order=True)  # counts are the same, without a warning
+    found = [metric.sentence_score(text, [right]) for text, right in zip(made, reference, strict=True)]
+    rows = np.array([[*one.counts, *one.totals, one.sys_len, one.ref_len] for one in found], np.int64)
+
+    def score(which: list[int]) -> float:
+        sums = [int(v) for v in rows[which].sum(0)]
+        return float(metric.compute_bleu(sums[:4], sums[4:8], sums[8], sums[9]).score)
+
+    return score
 
 
 def chrf(made: Sequence[str], reference: Sequence[str]) -> Measured:

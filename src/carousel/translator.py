@@ -146,14 +146,14 @@ class Translator(Estimator):
         """
         self._check()
         settings = self.settings
-        left, right = self._pairs(X, y, source)
+        left, right = self.pairs(X, y, source)
         if valid is None:
             held = self._hold_out(self._owners(X, left), settings)
             parts = [[text for text, h in zip(side, held, strict=True) if h] for side in (left, right)]
             left, right = ([t for t, h in zip(side, held, strict=True) if not h] for side in (left, right))
         else:
             other = valid if isinstance(valid, tuple) else (valid, None)
-            parts = list(self._pairs(other[0], other[1], "valid"))
+            parts = list(self.pairs(other[0], other[1], "valid"))
         if not left:
             raise DataError(f"{source}: no pair is left to train on; give more pairs, or a smaller holdout.")
         given = self._vocabularies(left, right)
@@ -245,12 +245,14 @@ class Translator(Estimator):
     def predict(self, X: Any, *, n_best: int = 1, source: str = "data", **options: Any) -> Any:
         """A table: source, rank (1 is the best), score, prediction; of a table or a list of texts, in its order.
 
-        `n_best` of the beam's hypotheses are given; other options as in `search`. Raises DataError where the column of
-        the sources is missing.
+        `n_best` of the beam's hypotheses, or of the ranked candidates, are given; other options as in `search`. Raises
+        DataError where the column of the sources is missing.
         """
-        beam = options.setdefault("beam", BEAM)
-        if not 1 <= n_best <= beam.size:
-            raise CarouselError(f"n_best must lie between 1 and the beam's size {beam.size}, got {n_best}.")
+        mutual = options.get("mutual")
+        most = mutual.candidates if mutual else options.setdefault("beam", BEAM).size
+        if not 1 <= n_best <= most:
+            what = "the number of candidates" if mutual else "the beam's size"
+            raise CarouselError(f"n_best must lie between 1 and {what} {most}, got {n_best}.")
         texts, backend = self._texts(X, source)
         rows = [
             (text, rank, score, made)
@@ -267,14 +269,14 @@ class Translator(Estimator):
     def perplexity(self, X: Any, y: Sequence[str] | None = None) -> Perplexity:
         """How surprising the targets of pairs are, given their sources; ends of targets count as tokens."""
         given: PairInput = self._fitted().input
-        source, target = self._pairs(X, y, "data")
+        source, target = self.pairs(X, y, "data")
         ids = given.out.encode(target)
         total = -float(logprobs(self.model_, given.read(source), ids).sum())
         return Perplexity.of(total, len(ids.values) + len(target), target)
 
     def score(self, X: Any, y: Sequence[str] | None = None) -> float:
         """Corpus BLEU (see `textmetrics.bleu`) of the best translations."""
-        source, target = self._pairs(X, y, "data")
+        source, target = self.pairs(X, y, "data")
         return bleu(self.translate(source), target, lowercase=self._fitted().input.out.lowercase).score
 
     def _decode(
@@ -343,7 +345,8 @@ class Translator(Estimator):
             return DialogueInput(names, own, other, turns=self.turns)
         return PairInput(names, own, other)
 
-    def _pairs(self, X: Any, y: Sequence[str] | None, name: str) -> tuple[list[str], list[str]]:
+    def pairs(self, X: Any, y: Sequence[str] | None, name: str) -> tuple[list[str], list[str]]:
+        """Sources and targets of what `fit` takes; DataError, which calls it `name`, where a text is missing."""
         if y is None and self._are_dialogues(X):
             require_dialogues(X, name)
             return pairs_of(X, self.turns)

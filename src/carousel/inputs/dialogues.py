@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from carousel.errors import DataError
+from carousel.inputs import columns
 from carousel.inputs.text import BEGIN, TURN, PairInput, Tokens
 from carousel.inputs.texts import read_lines
 
-__all__ = ["DialogueInput", "context_of", "pairs_of", "read_dialogues", "require_dialogues"]
+__all__ = ["DialogueInput", "context_of", "dialogues_of", "pairs_of", "read_dialogues", "require_dialogues", "turns_of"]
 
 MARK = "__eou__"  # ends a turn in DailyDialog's files (Li et al. 2017)
 
@@ -71,14 +73,36 @@ def read_dialogues(path: str | Path) -> list[list[str]]:
 
     Raises DataError as `read_lines` does, and for a dialogue of less than two turns or with an empty one.
     """
-    found = []
-    for line in read_lines(path):
-        parts = line.split(MARK) if MARK in line else line.split("\t")
-        if MARK in line and not parts[-1].strip():
-            parts = parts[:-1]
-        found.append([part.strip() for part in parts])
+    found = [turns_of(line) for line in read_lines(path)]
     require_dialogues(found, str(path), "line")
     return found
+
+
+def turns_of(line: str) -> list[str]:
+    """The turns of a line.
+
+    >>> turns_of("hi\thello\tbye"), turns_of("hi __eou__ hello __eou__")
+    (['hi', 'hello', 'bye'], ['hi', 'hello'])
+    """
+    parts = line.split(MARK) if MARK in line else line.split("\t")
+    if MARK in line and not parts[-1].strip():
+        parts = parts[:-1]
+    return [part.strip() for part in parts]
+
+
+def dialogues_of(table: Any, id: str, text: str, source: str) -> list[list[str]]:
+    """Dialogues of a table with one turn a row, in the order of its rows; `id` says which dialogue.
+
+    Raises DataError where a column is missing, or a dialogue has less than two turns or an empty one.
+    """
+    frame = columns.as_frame(table, source)
+    turns = columns.texts(frame, text, source)
+    columns.require(frame, (id,), source)
+    found: dict[Any, list[str]] = {}
+    for key, turn in zip(frame[id].to_list(), turns, strict=True):
+        found.setdefault(key, []).append(turn)
+    require_dialogues(list(found.values()), source)
+    return list(found.values())
 
 
 def require_dialogues(dialogues: Sequence[Sequence[str]], source: str, place: str = "dialogue") -> None:
