@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["LAYER_NORM_EPS", "CellSpec", "Masks", "Step", "step"]
+__all__ = ["LAYER_NORM_EPS", "NO_MASKS", "CellSpec", "Masks", "Step", "step"]
 
 LAYER_NORM_EPS = 1e-5
 
@@ -147,8 +147,9 @@ def step(
     new_h = o * xp.tanh(exposed)
     if spec.proj_size:
         new_h = new_h @ w["weight_hr"].T
-    new_c = masks.keep_c * c + (1 - masks.keep_c) * new_c
-    new_h = masks.keep_h * h + (1 - masks.keep_h) * new_h
+    if masks is not NO_MASKS:  # then h comes from the very c that goes on, as gradients by state want it
+        new_c = masks.keep_c * c + (1 - masks.keep_c) * new_c
+        new_h = masks.keep_h * h + (1 - masks.keep_h) * new_h
     return Step(new_h, new_c, i, f, g, o)
 
 
