@@ -9,6 +9,7 @@
 #include <arm_neon.h>
 #endif
 
+#include <cstddef>
 #include <cstdint>
 
 namespace carousel::CAROUSEL_NS {
