@@ -79,6 +79,7 @@ app.add_typer(fitting.app, name="fit")
 
 
 app.command()(measuring.evaluate)
+app.command()(explaining.explain)
 app.command()(chatting.chat)
 
 
@@ -107,7 +108,7 @@ def predict(
     Example:
       carousel predict m.safetensors sales.csv --future holidays.csv --out next.parquet
     """
-    from carousel import atomic
+    from carousel import atomic, explaining
     from carousel.inputs.files import table_bytes
 
     if out is not None:

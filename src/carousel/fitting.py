@@ -9,10 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from carousel.errors import CarouselError
-from carousel.frame_options import Crop, Encoder, Every, FramesColumn, Grey, Mirror, Rate, Size, SkipBad, choices
 from carousel.options import Data, Debug, Json, Names, names, naming, noting, read, require_place, write_json
 
-__all__ = ["app", "refusal", "run", "search"]
+__all__ = ["app", "refusal", "rows_until", "run", "search", "sequence_columns", "span_number", "tell"]
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
@@ -32,10 +31,6 @@ Categorical = Annotated[
 ]
 Long = Annotated[
     Names, typer.Option(metavar="VARIABLE,VALUE", help="DATA are events: the columns of the variable and its value.")
-]
-Kind = Annotated[str, typer.Option(metavar="KIND", help="label, or regression where the target is a number.")]
-ClassWeight = Annotated[
-    str | None, typer.Option(metavar="HOW", help="balanced: classes count alike, however rare they are.")
 ]
 Seeds = Annotated[int, typer.Option(metavar="N", help="Members of the ensemble.")]
 Set = Annotated[
@@ -119,185 +114,10 @@ def forecast(
         seeds=seeds,
         config=config,
     )
-    frame = _until(frame, time, until, data)
+    frame = rows_until(frame, time, until, data)
     more = {"skip_short": skip_short, "valid": None if valid is None else read(valid)}
     seconds = run(model, frame, out, resume, data, more, search(tune, set_), valid=valid)
-    _tell(model, out, data, seconds, as_json, until, " --future FILE" if known else "")
-
-
-@app.command()
-def classify(
-    data: Data,
-    out: Out,
-    target: Annotated[str, typer.Option(metavar="COLUMN", help="Column of the label, one for each sequence.")],
-    labels: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A table of the labels, one row per id, where DATA have no such column."),
-    ] = None,
-    id: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Column that says which sequence a row belongs to.")
-    ] = None,
-    time: Time = None,
-    features: Features = None,
-    static: Static = None,
-    categorical: Categorical = None,
-    long: Long = None,
-    kind: Kind = "label",
-    pooling: Annotated[str, typer.Option(metavar="HOW", help="last, mean, max or attention.")] = "last",
-    class_weight: ClassWeight = None,
-    valid: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Sequences to validate on, instead of some of DATA.")
-    ] = None,
-    frames: FramesColumn = None,
-    size: Size = None,
-    grey: Grey = False,
-    crop: Crop = None,
-    rate: Rate = None,
-    every: Every = None,
-    encoder: Encoder = None,
-    mirror: Mirror = False,
-    skip_bad: SkipBad = False,
-    seeds: Seeds = 1,
-    set_: Set = None,
-    tune: Tune = None,
-    resume: Resume = False,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Learn one label, or one number, for each sequence.
-
-    \b
-    Example:
-      carousel fit classify vitals.csv --id patient --time at --target survived --static age --out m.safetensors
-    """
-    require_place(out, (".safetensors",))
-    from carousel.estimators import Classifier
-
-    clips = choices(
-        frames,
-        data,
-        size=size,
-        grey=grey,
-        crop=crop,
-        rate=rate,
-        every=every,
-        encoder=encoder,
-        mirror=mirror,
-        skip_bad=skip_bad,
-    )
-    if id is None and clips is None:
-        raise CarouselError("which sequence a row belongs to is not said; name --id, or the clips with --frames.")
-    frame = read(data)
-    model = Classifier(
-        target,
-        id=id,
-        time=time,
-        **_sequence_columns(frame, features, static, categorical, long),
-        frames=clips,
-        kind=kind,  # type: ignore[arg-type]
-        pooling=pooling,  # type: ignore[arg-type]
-        class_weight=class_weight,  # type: ignore[arg-type]
-        seeds=seeds,
-        config=(Classifier.defaults if clips is None else Classifier.frame_defaults).with_settings(set_ or []),
-    )
-    more = {name: None if path is None else read(path) for name, path in (("labels", labels), ("valid", valid))}
-    seconds = run(model, frame, out, resume, data, more, search(tune, set_), valid=valid, labels=labels)
-    _tell(model, out, data, seconds, as_json)
-
-
-@app.command()
-def tag(
-    data: Data,
-    out: Out,
-    target: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of the label of each row.")] = None,
-    event: Annotated[
-        str | None,
-        typer.Option(metavar="COLUMN", help="Warn of this: a column that is 1 while an event lasts, else 0."),
-    ] = None,
-    ahead: Annotated[
-        str | None,
-        typer.Option(metavar="SPAN", help="How long before an event to warn, as 6h, 30min, 2d, or a number."),
-    ] = None,
-    id: Id = None,
-    time: Time = None,
-    features: Features = None,
-    static: Static = None,
-    categorical: Categorical = None,
-    long: Long = None,
-    kind: Kind = "label",
-    cost: Annotated[
-        float | None, typer.Option(metavar="COST", help="Of a row not warned of, in false alarms: sets the threshold.")
-    ] = None,
-    precision: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Of alarms that shall be right: sets the threshold.")
-    ] = None,
-    class_weight: ClassWeight = None,
-    valid: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Sequences to validate on, instead of a part of DATA.")
-    ] = None,
-    until: Until = None,
-    frames: FramesColumn = None,
-    size: Size = None,
-    grey: Grey = False,
-    crop: Crop = None,
-    rate: Rate = None,
-    every: Every = None,
-    encoder: Encoder = None,
-    mirror: Mirror = False,
-    skip_bad: SkipBad = False,
-    seeds: Seeds = 1,
-    set_: Set = None,
-    tune: Tune = None,
-    resume: Resume = False,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Learn a label or a number for each row, or to warn of an event ahead.
-
-    \b
-    Example:
-      carousel fit tag vitals.csv --id patient --time at --event septic --ahead 6h --cost 10 --out m.safetensors
-    """
-    require_place(out, (".safetensors",))
-    from carousel.estimators import Tagger
-
-    clips = choices(
-        frames,
-        data,
-        size=size,
-        grey=grey,
-        crop=crop,
-        rate=rate,
-        every=every,
-        encoder=encoder,
-        mirror=mirror,
-        skip_bad=skip_bad,
-    )
-    usual = (
-        Tagger.frame_defaults if clips is not None else Tagger.defaults if event is None else Tagger.warning_defaults
-    )
-    frame = read(data)
-    model = Tagger(
-        target,
-        event=event,
-        ahead=_number(ahead),
-        id=id,
-        time=time,
-        **_sequence_columns(frame, features, static, categorical, long),
-        frames=clips,
-        kind=kind,  # type: ignore[arg-type]
-        cost=cost,
-        precision=precision,
-        class_weight=class_weight,  # type: ignore[arg-type]
-        seeds=seeds,
-        config=usual.with_settings(set_ or []),
-    )
-    if target is None and event is None:
-        raise CarouselError("what to learn is not said; name --target, or --event with --ahead.")
-    frame = _until(frame, time, until, data)
-    more = {"valid": None if valid is None else read(valid)}
-    seconds = run(model, frame, out, resume, data, more, search(tune, set_), valid=valid)
-    _tell(model, out, data, seconds, as_json, until)
+    tell(model, out, data, seconds, as_json, until, " --future FILE" if known else "")
 
 
 @app.command()
@@ -354,7 +174,7 @@ def detect(
         method,  # type: ignore[arg-type]
         id=id,
         time=time,
-        **_sequence_columns(frame, features, static, categorical, long),
+        **sequence_columns(frame, features, static, categorical, long),
         target=target,
         reference=reference,  # type: ignore[arg-type]
         rest=rest,
@@ -362,10 +182,10 @@ def detect(
         seeds=seeds,
         config=Detector.defaults.with_settings(set_ or []),
     )
-    frame = _until(frame, time, until, data)
+    frame = rows_until(frame, time, until, data)
     more = {"valid": None if valid is None else read(valid)}
     seconds = run(model, frame, out, resume, data, more, search(tune, set_), valid=valid)
-    _tell(model, out, data, seconds, as_json, until)
+    tell(model, out, data, seconds, as_json, until)
 
 
 def refusal(error: Any) -> str | None:
@@ -384,7 +204,7 @@ def refusal(error: Any) -> str | None:
     return f"{option} does not apply to fit {error.ctx.command.name}, only to {', '.join(takes)}; leave it out"
 
 
-def _sequence_columns(frame: Any, features: Names, static: Names, categorical: Names, long: Names) -> dict[str, Any]:
+def sequence_columns(frame: Any, features: Names, static: Names, categorical: Names, long: Names) -> dict[str, Any]:
     columns = frame.columns
     return {
         "features": names(features, columns),
@@ -413,7 +233,7 @@ def _scoring(smooth: Names, level: Names, risk: float | None) -> Any:
         raise CarouselError(f"the scoring is refused: {error}.") from None
 
 
-def _number(span: str | None) -> str | float | None:
+def span_number(span: str | None) -> str | float | None:
     """A span that is a plain number counts in the clock's units."""
     try:
         return None if span is None else float(span)
@@ -421,14 +241,14 @@ def _number(span: str | None) -> str | float | None:
         return span
 
 
-def _until(frame: Any, time: str | None, until: str | None, data: Path) -> Any:
+def rows_until(frame: Any, time: str | None, until: str | None, data: Path) -> Any:
     if until is None:
         return frame
     if time is None:
         raise CarouselError("--until needs --time, the column that it is about.")
     from carousel import evaluate
 
-    return evaluate.rows_until(frame, time, until, source=str(data))
+    return evaluate.rowsrows_until(frame, time, until, source=str(data))
 
 
 def search(trials: int | None, settings: Names) -> dict[str, Any]:
@@ -474,7 +294,7 @@ def run(
     return monotonic() - started
 
 
-def _tell(
+def tell(
     model: Any, out: Path, data: Path, seconds: float, as_json: bool, until: str | None = None, future: str = ""
 ) -> None:
     found = model.provenance_

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,12 +16,16 @@ if TYPE_CHECKING:
 
 __all__ = ["SUFFIXES", "read_file", "table_bytes"]
 
-SUFFIXES = (".csv", ".csv.gz", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson")
+CONLL = (".conll", ".iob", ".bio", ".conllu")
+SUFFIXES = (*CONLL, ".csv", ".csv.gz", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson")
 _MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
 
 
-def read_file(path: str | Path) -> polars.DataFrame:
+def read_file(path: str | Path, *, texts: Sequence[str] = ()) -> polars.DataFrame:
     """The table in a CSV, TSV, Parquet or JSON-lines file; dates and timestamps in text are recognised.
+
+    The columns `texts` are taken as they stand: "None" is a word there, and 007 one too. In .conll, .iob, .bio and
+    .conllu files each line is a word, see `corpus.read_conll`.
 
     Of text, only ISO 8601 (and 2024/03/01) is taken as a time: day and month of 01/02/2024 cannot be told apart.
     Whole numbers that would change as integers, such as 007, stay text.
@@ -44,6 +49,10 @@ def read_file(path: str | Path) -> polars.DataFrame:
         raise DataError(f"{path}: the file cannot be read ({reason}); check its name and permissions.") from None
     if empty:
         raise DataError(f"{path}: the file is empty; give it a header and at least one row.")
+    if suffix in CONLL:
+        from carousel.inputs.corpus import read_conll
+
+        return read_conll(path)
     try:
         if suffix in (".parquet", ".pq"):
             frame = pl.read_parquet(path)
@@ -51,8 +60,8 @@ def read_file(path: str | Path) -> polars.DataFrame:
             frame = pl.read_ndjson(path, infer_schema_length=None)
         else:
             separator = "\t" if suffix == ".tsv" else ","
-            texts = pl.read_csv(path, separator=separator, infer_schema=False, null_values=_MISSING)
-            codes = {name: pl.String() for name in texts.columns if _is_code(texts[name])}
+            raw = pl.read_csv(path, separator=separator, infer_schema=False, null_values=_MISSING)
+            codes = {name: pl.String() for name in raw.columns if _is_code(raw[name])}
             frame = pl.read_csv(
                 path,
                 separator=separator,
@@ -61,7 +70,12 @@ def read_file(path: str | Path) -> polars.DataFrame:
                 null_values=_MISSING,
             )
             frame = frame.with_columns(_iso_times(frame[name]) for name in frame.columns)
+            kept = [name for name in texts if name in frame.columns]
+            if kept:
+                frame = frame.with_columns(pl.read_csv(path, separator=separator, infer_schema=False, columns=kept))
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+        if suffix not in (".parquet", ".pq"):
+            _refuse_encoding(path)
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if reason.startswith("found more fields"):
             reason = _longest_row(path, separator)
@@ -69,6 +83,13 @@ def read_file(path: str | Path) -> polars.DataFrame:
     if not frame.height:
         raise DataError(f"{path}: the table has no rows; give it at least one observation.")
     return frame
+
+
+def _refuse_encoding(path: Path) -> None:
+    """DataError with the offset of the first byte that is not UTF-8, where there is one."""
+    from carousel.inputs.texts import read_text
+
+    read_text(path)
 
 
 def _is_code(texts: polars.Series) -> bool:
