@@ -12,6 +12,7 @@ import typer
 
 from carousel import (
     chatting,
+    explaining,
     fitting,
     fitting_labels,
     fitting_text,
@@ -108,7 +109,7 @@ def predict(
     Example:
       carousel predict m.safetensors sales.csv --future holidays.csv --out next.parquet
     """
-    from carousel import atomic, explaining
+    from carousel import atomic
     from carousel.inputs.files import table_bytes
 
     if out is not None:

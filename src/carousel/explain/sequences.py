@@ -1,0 +1,222 @@
+"""Classifiers, taggers and detectors as subjects: whole sequences, or their last rows where they are long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from carousel.config import ModelConfig
+from carousel.detection import DetectTask
+from carousel.errors import DataError
+from carousel.explain.subject import MOST_STEPS, Channel, Pace, Subject, chosen
+from carousel.heads.detect_net import student_loss
+from carousel.inputs import columns
+from carousel.inputs.rows import Sequences, channels
+from carousel.inputs.sequence import GAPPED, Channels, SequenceInput
+from carousel.model import sequence_batch
+from carousel.sequence_estimator import is_frame
+from carousel.sequences import Examples, SequenceTask
+from carousel.train import Task, TrainConfig
+
+__all__ = ["SequenceSubject", "sequence_channels", "sequence_subject"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(kw_only=True)
+class SequenceSubject(Subject):
+    """The answer of a sequence at its end: log probability of the predicted class, log odds of the event, or the
+    number (in the target's spreads)."""
+
+    config: ModelConfig
+    seen: Channels
+    truth: Floats  # [B] of the sequence (classify) or of its last row (tag); NaN where it is not known
+    examples: Examples | None  # of all the data
+    predicted: Tensor | None = None  # [B] class numbers that the answer is about
+
+    def run(self, which: Tensor, net: nn.Module | None = None) -> Tensor:
+        made = self._outputs(which, net or self.net)
+        if self.config.head.kind != "label":
+            return made[:, 0]
+        if self.predicted is None:
+            self.predicted = self._outputs(self.everything(), self.net).detach().argmax(1)
+        return made.log_softmax(1).gather(1, self.predicted[which][:, None])[:, 0]
+
+    def loss(self, which: Tensor, net: nn.Module) -> Tensor:
+        truth = torch.from_numpy(self.truth)[which].float()
+        known = torch.isfinite(truth)
+        if not bool(known.any()):
+            return -self.run(which, net).sum()
+        made, truth = self._outputs(which, net)[known], truth[known]
+        kind = self.config.head.kind
+        if kind == "label":
+            return F.cross_entropy(made, truth.long(), reduction="sum")
+        if kind == "event":
+            return F.binary_cross_entropy_with_logits(made[:, 0], truth, reduction="sum")
+        return 0.5 * (made[:, 0] - truth).square().sum()
+
+    def training(self, settings: TrainConfig) -> Task | str:
+        if self.examples is None:
+            return "the data have no labels to train on"
+        return SequenceTask(self.config, self.examples, settings)
+
+    def _outputs(self, which: Tensor, net: nn.Module) -> Tensor:
+        batch = self._batch(which)
+        made: Tensor = net(batch)
+        return made if self.task == "classify" else made[batch.values.offsets[1:] - 1]
+
+    def _batch(self, which: Tensor) -> Any:
+        return sequence_batch(self.seen.select(which.numpy())[0])
+
+
+@dataclass(kw_only=True)
+class DetectSubject(Subject):
+    """The answer is how odd the last row is to the model, given the rows before it (negative log-likelihood); of an
+    autoencoder how badly it reconstructs its last window."""
+
+    config: ModelConfig
+    seen: Channels
+    base: Tensor  # [B, C] what the forecast of the last row begins with
+    truth: Tensor  # forecast: [B, C] the last row; autoencoder: [N, C]
+    task_: Any
+
+    def run(self, which: Tensor, net: nn.Module | None = None) -> Tensor:
+        seen, at = self.seen.select(which.numpy())
+        batch = sequence_batch(seen)
+        made = (net or self.net)(batch)
+        if self.config.head.method == "forecast":
+            made, base, truth = made[batch.values.offsets[1:] - 1], self.base[which], self.truth[which]
+            per = student_loss(made, base, torch.nan_to_num(truth)) * torch.isfinite(truth)
+            total: Tensor = per.sum(1)
+            return total
+        truth = self.truth[torch.from_numpy(at)]
+        error = F.smooth_l1_loss(made, torch.nan_to_num(truth), reduction="none") * torch.isfinite(truth)
+        windows: Tensor = made.new_zeros(len(which)).index_add(0, batch.values.sequence, error.mean(1))
+        return windows
+
+    def loss(self, which: Tensor, net: nn.Module) -> Tensor:
+        return self.run(which, net).sum()
+
+    def training(self, settings: TrainConfig) -> Task | str:
+        task: Task = self.task_(settings)
+        return task
+
+
+def sequence_subject(
+    estimator: Any, frame: Any, *, source: str, wanted: tuple[str, ...] = (), member: int = 0
+) -> Subject:
+    """The sequences of a table or arrays; DataError as the estimator's own reading."""
+    config: ModelConfig = estimator.config_
+    sequences, truth = _read(estimator, frame, source)
+    which, notes = chosen(sequences.ids, wanted, source)
+    lengths = sequences.lengths[which]
+    most = min(MOST_STEPS, config.head.window) if getattr(config.head, "window", 0) else MOST_STEPS
+    long = int((lengths > most).sum())
+    if long:
+        notes.append(
+            f"Of {long} of the {len(which)} sequences only the last {most:,} steps were looked at (the longest has"
+            f" {int(lengths.max()):,}), with a memory that begins there."
+        )
+    ahead = int(config.task == "detect" and config.head.method == "forecast")
+    if ahead and (lengths < 2).all():
+        raise DataError(f"{source}: no sequence has the two rows that a forecast of a row needs; give longer ones.")
+    which, lengths = which[lengths > ahead], lengths[lengths > ahead]
+    everything = channels(sequences, config.input)
+    start = np.maximum(lengths - ahead - most, 0)
+    seen, at = everything.select(which, start, lengths - ahead)
+    own: dict[str, Any] = {
+        "title": source,
+        "task": config.task,
+        "net": estimator.model_[member],
+        "lengths": seen.lengths,
+        "names": [str(sequences.ids[k]) if sequences.roles.id else f"sequence {k}" for k in which],
+        "channels": sequence_channels(config.input),
+        "pace": Pace() if sequences.clock.kind == "row" else Pace(config.input.unit, sequences.clock.stamps),
+        "clock": None if sequences.clock.kind == "row" else sequences.clock,
+        "time": None if sequences.clock.kind == "row" else sequences.time[at],
+        "signals": _signals(sequences, config.input, at),
+        "notes": notes,
+        "member": member,
+        "own_steps": int((estimator.provenance_.get("steps") or [0])[min(member, config.seeds - 1)]),
+        "config": config,
+        "seen": seen,
+    }
+    if config.task == "detect":
+        return _detect(estimator, sequences, which, lengths, at, own)
+    return _labelled(config, everything, truth, which, lengths, own)
+
+
+def _labelled(
+    config: ModelConfig, everything: Channels, truth: Floats | None, which: Ints, lengths: Ints, own: dict[str, Any]
+) -> Subject:
+    head = config.head
+    known = examples = None
+    if truth is not None:
+        scaled = (truth - head.mean) / head.scale if head.kind == "regression" else truth
+        last = everything.offsets[which] + lengths - 1
+        known = scaled[which] if config.task == "classify" else scaled[last]
+        all_of_them = np.arange(len(everything.offsets) - 1)
+        examples = Examples(everything, scaled, np.ones(len(scaled)), all_of_them, all_of_them[:0])
+    end = "" if config.task == "classify" else " in the last row"
+    answer = {
+        "label": f"the log probability of the predicted class{end}",
+        "event": f"the log odds of the event{end}",
+        "regression": f"the predicted number{end} (in the target's spreads)",
+    }[head.kind]
+    return SequenceSubject(
+        **own,
+        truth=np.full(len(which), np.nan) if known is None else known,
+        examples=examples,
+        answer=answer,
+        loss_name="the loss" if known is not None else "the answer's own likelihood (the data have no labels)",
+    )
+
+
+def _detect(estimator: Any, sequences: Sequences, which: Ints, lengths: Ints, at: Ints, own: dict[str, Any]) -> Subject:
+    config: ModelConfig = own["config"]
+    every = np.ones(len(sequences.time), bool)
+    rows = estimator._rows(sequences, config, every, ~every)
+    scaled = torch.from_numpy(rows.scaled).float()
+    task = lambda settings: DetectTask(config, rows, estimator.scoring, settings)  # noqa: E731
+    last = sequences.offsets[which] + lengths - 1
+    if config.head.method == "autoencoder":
+        answer = "how badly the last window is reconstructed"
+        return DetectSubject(**own, answer=answer, base=scaled[:0], truth=scaled[at], task_=task)
+    base = torch.from_numpy(DetectTask(config, rows, estimator.scoring, estimator.settings).base).float()
+    answer = "how odd the last row is, given the rows before it (negative log-likelihood)"
+    return DetectSubject(**own, answer=answer, base=base[last - 1], truth=scaled[last], task_=task)
+
+
+def _read(estimator: Any, frame: Any, source: str) -> tuple[Sequences, Floats | None]:
+    """The sequences, and their truth where the table has the target's column."""
+    roles = estimator.config_.input.roles
+    has = is_frame(frame) and roles.target and roles.target[0] in columns.as_frame(frame, source).columns
+    if estimator.task == "detect" or not has:
+        return estimator.read(frame, source=source), None
+    found: tuple[Sequences, Floats] = estimator.read_labelled(frame, source=source)
+    return found
+
+
+def _signals(sequences: Sequences, seen: SequenceInput, at: Ints) -> dict[str, Floats]:
+    names = sequences.roles.features
+    return {c.name: sequences.features[at, names.index(c.name)] for c in seen.numbers}
+
+
+def sequence_channels(seen: SequenceInput) -> list[Channel]:
+    """Of a row as the stack reads it: its numbers, clock and calendar, embeddings, then what is static."""
+    columns_: list[str] = []
+    for c in seen.numbers:
+        columns_ += [c.name] * (GAPPED if c.gaps else 1)
+    columns_ += ["time"] * seen.uneven + ["calendar"] * (2 * len(seen.calendar))
+    found = [Channel(name, column) for name, column in zip(seen.channel_names(), columns_, strict=True)]
+    found += [Channel(f"{c.name} [{k}]", c.name) for c in seen.categories for k in range(c.width)]
+    for c in seen.static_numbers:
+        found += [Channel(c.name, c.name)] + [Channel(f"{c.name} observed", c.name)] * c.gaps
+    return found + [Channel(f"{c.name} [{k}]", c.name) for c in seen.static_categories for k in range(c.width)]
