@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "carousel.h"
+#include "conv_bindings.h"
 #include "stream_bindings.h"
 
 namespace nb = nanobind;
@@ -141,5 +142,6 @@ NB_MODULE(_core, m) {
     m.def("reserve_width", &reserve_width);
     m.def("lanes", [](int type) { return carousel::lanes(static_cast<carousel::Type>(type)); });
     m.def("instruction_set", &carousel::instruction_set);
+    bind_conv(m);
     bind_streams(m);
 }

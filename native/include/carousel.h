@@ -127,4 +127,55 @@ class Packed {
 void forward(const Layer& layer, const Outputs& out);
 void backward(const Layer& layer, const Gradients& gradients);
 
+// How the input convolution looks at a frame, (rows, columns) each; kernels are odd, and zeros around the frame keep
+// its size but for the stride. The recurrent convolution has the same kernel, stride 1 and dilation 1.
+struct Window {
+    int64_t kernel[2] = {1, 1}, stride[2] = {1, 1}, dilation[2] = {1, 1};
+};
+
+// A convolutional layer, one direction, neither projection nor decay nor masks. Rows are frames, channels last; the two
+// matrices among the weights are [G*H, kernel rows, kernel columns, channels].
+struct ConvLayer {
+    Type type = Type::f32;
+    Spec spec;
+    int64_t input = 0, hidden = 0;                 // I, H
+    int64_t frames = 0, sequences = 0, steps = 0;  // N, B, T
+    int64_t in_height = 0, in_width = 0;           // of x
+    int64_t height = 0, width = 0;                 // of the states: those of x divided by the stride, rounded up
+    Window window;
+    Rows rows{};
+    const void* x = nullptr;   // [N, in_height, in_width, I]
+    const void* h0 = nullptr;  // [B, height, width, H]
+    const void* c0 = nullptr;  // [B, height, width, H]
+    Weights weights;
+    int threads = 1;
+};
+
+struct ConvOutputs {
+    void* y = nullptr;        // [N, height, width, H]
+    void* h = nullptr;        // [B, height, width, H]
+    void* c = nullptr;        // [B, height, width, H]
+    void* reserve = nullptr;  // [N, height, width, reserve_width()] in the computed type; null in inference
+};
+
+// Backward through the states. The gradients of W x and of U h, [N, height, width, G*H], are the same without layer
+// norm: one buffer then. What remains, the gradients of the matrices and of x, are plain convolutions with them.
+struct ConvGradients {
+    const void* reserve = nullptr;
+    const void* of_y = nullptr;  // [N, height, width, H]
+    const void* of_h = nullptr;  // [B, height, width, H]
+    const void* of_c = nullptr;  // [B, height, width, H]
+
+    void* of_x_z = nullptr;
+    void* of_h_z = nullptr;
+    void* h0 = nullptr;  // [B, height, width, H]
+    void* c0 = nullptr;  // [B, height, width, H]
+    Weights weights;     // the vectors; the matrices are left alone
+};
+
+int64_t reserve_width(const ConvLayer& layer);
+
+void forward(const ConvLayer& layer, const ConvOutputs& out);
+void backward(const ConvLayer& layer, const ConvGradients& gradients);
+
 }  // namespace carousel

@@ -1,6 +1,5 @@
 // The calls of carousel.h: check the sizes, cut the work into parts, find scratch memory, let the kernels run.
 #include <omp.h>
-#include <pthread.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -39,16 +38,11 @@ void check(const Layer& layer) {
     if (total != z.rows) throw std::invalid_argument("rows.lengths must add up to the number of rows of x");
 }
 
-// Forked children inherit an OpenMP pool without its threads: a parallel region there would wait for ever.
-bool forked = false;
-
 int threads_for(const Layer& layer) {
-    static const int registered = pthread_atfork(nullptr, nullptr, [] { forked = true; });
-    if (registered != 0 || forked) return 1;
     const Sizes& z = layer.sizes;
     const double work = static_cast<double>(z.rows) * static_cast<double>(z.directions * z.hidden) *
                         static_cast<double>(4 * (z.input + z.output));
-    return work < 1e6 ? 1 : std::max(1, layer.threads);
+    return carousel::threads_for(work, layer.threads);
 }
 
 // Owns what the parts point to.
@@ -119,36 +113,14 @@ Plan plan_of(const Layer& layer) {
     return plan;
 }
 
-// Kept from call to call, so that large buffers do not cost page faults each time.
-class Scratch {
-  public:
-    void* of(size_t bytes) {
-        if (bytes > size_) {
-            memory_.reset();
-            size_ = 0;
-            memory_.reset(allocate(bytes));
-            size_ = bytes;
-        }
-        return memory_.get();
-    }
-
-  private:
-    struct Free {
-        void operator()(void* p) const { std::free(p); }
-    };
-    std::unique_ptr<void, Free> memory_;
-    size_t size_ = 0;
-};
-
 void run(const Layer& layer, const Outputs* out, const Gradients* gradients) {
     check(layer);
     const Plan plan = plan_of(layer);
     const Job job{&layer, out, gradients, plan.parts.data(), static_cast<int64_t>(plan.parts.size()), plan.team};
     const Kernels& kernels = kernels_for(layer.type);
     const auto walk = gradients ? kernels.backward : kernels.forward;
-    thread_local Scratch scratch;
     Barrier one(1);
-    void* memory = scratch.of(walk(job, nullptr, {0, plan.threads, &one}));
+    void* memory = scratch_of(walk(job, nullptr, {0, plan.threads, &one}));
     if (plan.threads == 1) {
         walk(job, memory, {0, 1, &one});
         return;

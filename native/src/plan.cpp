@@ -1,11 +1,14 @@
 #include "plan.h"
 
+#include <pthread.h>
 #include <sched.h>
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
 
+#include <algorithm>
 #include <cstdlib>
+#include <memory>
 #include <new>
 
 namespace carousel {
@@ -13,7 +16,41 @@ namespace {
 
 constexpr size_t large_page = size_t{1} << 21;
 
+// Forked children inherit an OpenMP pool without its threads: a parallel region there would wait for ever.
+bool forked = false;
+
+class Scratch {
+  public:
+    void* of(size_t bytes) {
+        if (bytes > size_) {
+            memory_.reset();
+            size_ = 0;
+            memory_.reset(allocate(bytes));
+            size_ = bytes;
+        }
+        return memory_.get();
+    }
+
+  private:
+    struct Free {
+        void operator()(void* p) const { std::free(p); }
+    };
+    std::unique_ptr<void, Free> memory_;
+    size_t size_ = 0;
+};
+
 }  // namespace
+
+int threads_for(double flops, int threads) {
+    static const int registered = pthread_atfork(nullptr, nullptr, [] { forked = true; });
+    if (registered != 0 || forked) return 1;
+    return flops < 1e6 ? 1 : std::max(1, threads);
+}
+
+void* scratch_of(size_t bytes) {
+    thread_local Scratch scratch;
+    return scratch.of(bytes);
+}
 
 void prefer_large_pages(void* memory, size_t bytes) {
 #ifdef __linux__

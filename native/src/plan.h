@@ -40,6 +40,15 @@ struct Job {
     bool team;  // every part is worked on by all threads, which share its units; else a thread has parts of its own
 };
 
+struct ConvJob {
+    const ConvLayer* layer;
+    const ConvOutputs* out;
+    const ConvGradients* gradients;  // null in forward
+    const int64_t* order;            // [sequences] in which they are worked on
+    const int64_t* owner;            // [sequences] the worker of the k-th, unless in a team
+    bool team;                       // all workers share the places of every frame
+};
+
 // The calling thread's place in the call.
 struct Worker {
     int index, count;
@@ -48,6 +57,13 @@ struct Worker {
 
 // A block for long use, on a boundary of large pages; throws std::bad_alloc. Freed by std::free.
 void* allocate(size_t bytes);
+
+// How many threads work that is worth `flops` should have: one where it is little, or after a fork.
+int threads_for(double flops, int threads);
+
+// At least so many bytes that the calling thread keeps from call to call: large buffers would cost page faults each
+// time.
+void* scratch_of(size_t bytes);
 
 // Asks for large pages under fresh memory: a page fault for every 4 KiB of it costs more than filling it does.
 void prefer_large_pages(void* memory, size_t bytes);
@@ -75,6 +91,8 @@ struct Kernels {
     size_t (*backward)(const Job&, void* scratch, const Worker&);
     size_t (*pack)(const Layer&, void* memory);  // of null measures and does nothing else
     int64_t (*reserve_width)(const Layer&);
+    size_t (*conv_forward)(const ConvJob&, void* scratch, const Worker&);
+    size_t (*conv_backward)(const ConvJob&, void* scratch, const Worker&);
     int64_t lanes;
 };
 
