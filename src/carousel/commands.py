@@ -23,7 +23,7 @@ from carousel import (
 )
 from carousel.errors import CarouselError
 from carousel.export import FORMATS
-from carousel.frame_options import SkipBad
+from carousel.frame_options import Render, SkipBad
 from carousel.options import (
     Data,
     Debug,
@@ -99,6 +99,7 @@ def predict(
         Names,
         typer.Option("--set", metavar="NAME=VALUE", help="How texts are made, as size=5, n_best=3 or temperature=0.8."),
     ] = None,
+    render: Render = None,
     skip_bad: SkipBad = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -112,18 +113,21 @@ def predict(
     from carousel import atomic
     from carousel.inputs.files import table_bytes
 
-    if out is not None:
-        require_place(out, (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson"))
     estimator = load(model)
     task = estimator.config_.task
+    if getattr(estimator, "frames", None) is not None:
+        frame_options.refuse({"--future": future, "--set": set_}, model)
+        with noting():
+            frame_options.predict(estimator, data, out=out, show=render, skip_bad=skip_bad, as_json=as_json)
+        return
+    if skip_bad or render is not None:
+        option = "--skip-bad" if skip_bad else "--render"
+        raise CarouselError(f"{option} is about clips, and {model} reads tables; leave it out.")
+    if out is not None:
+        require_place(out, (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson"))
     turns = bool(getattr(estimator.config_.input, "turns", 0))
     more = text_options.decoding(task, set_, replies=turns)
-    if getattr(estimator, "frames", None) is not None:
-        frame = frame_options.clips(estimator, data, skip_bad)
-    elif skip_bad:
-        raise CarouselError(f"--skip-bad is about clips, and {model} reads tables; leave it out.")
-    else:
-        frame = text_options.read_texts(data, turns) if more else _table(estimator, data)
+    frame = text_options.read_texts(data, turns) if more else word_options.table_for(estimator, data)
     if future is not None and task != "forecast":
         raise CarouselError(f"--future is for forecasts, and {model} is for the task {task}; leave it out.")
     if future is not None:
@@ -137,11 +141,6 @@ def predict(
         return
     sys.stdout.write(table_bytes(found, ".jsonl" if as_json else ".csv").decode())
     sys.stdout.flush()
-
-
-def _table(estimator: Any, data: Path) -> Any:
-    of_texts = getattr(estimator, "of_texts", False)
-    return word_options.texts_for(estimator, data) if of_texts else read(data)
 
 
 @app.command()

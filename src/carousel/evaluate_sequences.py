@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carousel.errors import CarouselError, DataError
+from carousel.evaluate_labels import evaluate_labels
 from carousel.heads.classify import probabilities
 from carousel.heads.tag import event_labels, event_probability, onsets
 from carousel.inputs.labels import label_array, label_column
 from carousel.inputs.rows import Sequences, channels
+from carousel.inputs.tokens import TokenInput
 from carousel.moments import read_time, rows_before
 from carousel.sequences import outputs
 from carousel.summaries import BASELINES, predictions, row_summaries, sequence_summaries
@@ -73,6 +75,11 @@ def evaluate(
     config = model.config_
     if config.task not in ("classify", "tag"):
         raise CarouselError(f"a model of the task {config.task} is not evaluated as sequences.")
+    if isinstance(config.input, TokenInput):
+        if since is not None or group is not None:
+            raise CarouselError("since and group are about rows with a time or an id, and the model is of texts.")
+        more = {"labels": labels, "train": train, "train_y": train_y, "train_labels": train_labels}
+        return evaluate_labels(model, data, y, **more, source=source, train_source=train_source)
     if since is not None and (not model.per_row or y is not None):
         raise CarouselError("since is about the rows of a table with one label each; leave it out.")
     if since is not None and train is None:

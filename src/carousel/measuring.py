@@ -26,6 +26,7 @@ from carousel.options import (
     write_json,
 )
 from carousel.text_options import decoding, read_dialogue_file, read_pairs, read_whole
+from carousel.word_options import table_for
 
 __all__ = ["SUITES", "bench", "evaluate"]
 
@@ -108,7 +109,7 @@ def evaluate(
     _refuse(of_pairs, task, ("translate",), model)
     _refuse({"--group": group}, task, ("classify", "tag"), model)
     _refuse({"--labels": labels, "--train-labels": train_labels}, task, ("classify",), model)
-    frame = None if task in ("translate", "generate") else read(data)
+    frame = None if task in ("translate", "generate") else table_for(estimator, data)
     found: Any
     with noting(), naming(train=train, labels=labels), progress.counting("judging") as show:
         if task == "translate":
@@ -143,7 +144,7 @@ def evaluate(
                 estimator,
                 frame,
                 labels=None if labels is None else read(labels),
-                train=None if train is None else read(train),
+                train=None if train is None else table_for(estimator, train),
                 train_labels=None if train_labels is None else read(train_labels),
                 group=group,
                 since=since,

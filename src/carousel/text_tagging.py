@@ -19,10 +19,9 @@ from carousel.inputs.corpus import Corpus
 from carousel.inputs.holdout import spread_over
 from carousel.inputs.labels import Labels, label_array, label_column
 from carousel.sequences import Examples, train_sequences
-from carousel.spans import span_scores, spans_of
 from carousel.text_task import chain_of
 
-__all__ = ["Tags", "fit_tags", "intents_of", "labels_of", "predict_tags", "read_tags", "tag_scores"]
+__all__ = ["Tags", "fit_tags", "intents_of", "labels_of", "predict_tags", "read_tags"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -199,15 +198,3 @@ def _calibrate(
         head = dataclasses.replace(head, intent=dataclasses.replace(head.intent, temperature=fitted))
         metrics["validation_intent_accuracy"] = float((logits.argmax(1) == truth).mean())
     return head, metrics
-
-
-def tag_scores(head: SlotHead, truth: Floats, tags: Tags, offsets: Ints) -> dict[str, float]:
-    """Accuracy of the words with a label, and where labels are spans (B-, I-) their precision, recall and F1."""
-    known = np.isfinite(truth)
-    found = {"accuracy": float((tags.labels == truth)[known].mean())}
-    if any(name[:2] in ("B-", "I-") for name in head.classes) and known.all():
-        names = np.array(head.classes, dtype=object)
-        right = [spans_of(part.tolist()) for part in np.split(names[truth.astype(np.int64)], offsets[1:-1])]
-        made = [spans_of(part.tolist()) for part in np.split(names[tags.labels], offsets[1:-1])]
-        found |= dict(zip(("precision", "recall", "f1"), span_scores(right, made), strict=True))
-    return found

@@ -25,7 +25,7 @@ __all__ = [
     "VocabularySize",
     "read_labelled",
     "split_settings",
-    "texts_for",
+    "table_for",
     "words_of",
 ]
 
@@ -118,11 +118,13 @@ def read_labelled(path: Path | None, column: str | None) -> Any:
     return read(path) if column is None else read(path, (column,))
 
 
-def texts_for(estimator: Any, path: Path) -> Any:
-    """A table for a fitted model of texts, or the lines of a file that is none."""
+def table_for(estimator: Any, path: Path) -> Any:
+    """A table for a fitted model; one of texts takes the lines of a file that is none as well."""
     from carousel.inputs.files import SUFFIXES
 
     seen = estimator.config_.input
+    if not getattr(estimator, "of_texts", False):
+        return read(path)
     (column,) = seen.roles.features or (None,)
     if path.name.lower().endswith(SUFFIXES):
         return read_labelled(path, column)

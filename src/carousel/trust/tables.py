@@ -30,6 +30,7 @@ _BINARY = {
     "ece": ("ECE", 3, False),
 }
 _CLASSES = {"accuracy": ("accuracy", 3, True)} | _BINARY
+_TEXTS = {"span_f1": ("span F1", 3, True), "intent": ("intent acc.", 3, True)} | _CLASSES
 _NUMBERS = {
     "rmse": ("RMSE", 4, False),
     "mae": ("MAE", 4, False),
@@ -61,6 +62,7 @@ class SequenceEvaluation:
     trust: Trust
     warnings: Warnings | None = None
     notes: tuple[str, ...] = ()
+    texts: bool = False
 
     def of(self, name: str) -> Scores:
         """The figures of a method; KeyError without one."""
@@ -71,6 +73,8 @@ class SequenceEvaluation:
         """The figure that decides, and whether larger is better."""
         if self.kind == "regression":
             return "rmse", False
+        if self.texts:
+            return ("span_f1" if "span_f1" in self.rows[MODEL] else "accuracy"), True
         return ("accuracy", True) if len(self.trust.balance) > 2 else ("auroc", True)
 
     def verdict(self) -> str:
@@ -125,7 +129,8 @@ class SequenceEvaluation:
         from rich.markup import escape
         from rich.table import Table
 
-        what = "sequences" if self.task == "classify" else f"rows of {self.sequences:,} sequences"
+        one, many = ("words", "texts") if self.texts else ("rows", "sequences")
+        what = many if self.task == "classify" else f"{one} of {self.sequences:,} {many}"
         titles = [f"{self.count:,} {what}"]
         if self.warnings is not None:
             ahead = _span(self.warnings.ahead, self.warnings.stamps)
@@ -153,6 +158,8 @@ class SequenceEvaluation:
     def _columns(self) -> Mapping[str, tuple[str, int, bool | None]]:
         if self.kind == "regression":
             return _NUMBERS
+        if self.texts:
+            return _TEXTS
         return _CLASSES if len(self.trust.balance) > 2 else _BINARY
 
     def _cells(self) -> tuple[list[str], list[list[tuple[str, bool]]]]:
