@@ -316,8 +316,8 @@ class Tagger(SequenceEstimator):
         head: TagHead = config.head
         column = next(iter(config.input.roles.target), None)
         if isinstance(head, SlotHead):
-            more = {"target": column, "crf": head.crf, "intent": config.input.intent}
-            return super()._parameters_of(config, provenance) | more
+            own = {"target": column, "crf": head.crf, "intent": config.input.intent}
+            return super()._parameters_of(config, provenance) | own
         warns = head.kind == "event"
         more: dict[str, Any] = {"kind": "label" if warns else head.kind, "quantiles": head.quantiles}
         more |= {"event": column, "ahead": head.ahead} if warns else {"target": column}

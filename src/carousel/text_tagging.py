@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from carousel.config import ModelConfig, to_json
 from carousel.errors import CarouselError, DataError
 from carousel.heads.calibration import fit_temperature
-from carousel.heads.classify import ClassifyHead, class_values, probabilities
+from carousel.heads.classify import ClassifyHead, Pooling, class_values, probabilities
 from carousel.heads.slots import SlotHead, best_labels, marginals
 from carousel.inputs.corpus import Corpus
 from carousel.inputs.holdout import spread_over
@@ -25,7 +25,7 @@ __all__ = ["Tags", "fit_tags", "intents_of", "labels_of", "predict_tags", "read_
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-POOLING = "max"  # of the rows of a text for its intent
+POOLING: Pooling = "max"  # of the rows of a text for its intent
 
 
 @dataclasses.dataclass(frozen=True)

@@ -86,10 +86,11 @@ class TextTask(SequenceTask):
         if self.config.head.kind != "label" or not self.per_row:
             return super()._prior()
         found, inside = self.examples_, np.zeros(len(self.examples_.channels.offsets) - 1, bool)
+        channels: Any = found.channels
         inside[found.training] = True
-        used = np.repeat(inside, np.diff(found.channels.words)) & np.isfinite(found.truth)
+        used = np.repeat(inside, np.diff(channels.words)) & np.isfinite(found.truth)
         count = np.bincount(found.truth[used].astype(np.int64), minlength=self.config.head.outputs) + 0.5
-        return np.log(count / count.sum()).astype(np.float32)
+        return np.asarray(np.log(count / count.sum()), np.float32)
 
     def batch(self, rng: np.random.Generator, device: torch.device) -> TextBatch:  # type: ignore[override]
         which, start, stop = self._draw(rng)
@@ -197,6 +198,7 @@ def chain_of(config: ModelConfig, weights: dict[str, NDArray[Any]]) -> Chain | N
         return None
 
     def mean(name: str) -> Floats:
-        return np.mean([weights[f"{k}.head.chain.{name}"] for k in range(config.seeds)], 0, dtype=np.float64)
+        each = [weights[f"{k}.head.chain.{name}"] for k in range(config.seeds)]
+        return np.asarray(np.mean(each, 0, dtype=np.float64))
 
     return Chain(mean("begin"), mean("follow"), mean("end"))

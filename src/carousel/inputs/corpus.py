@@ -96,9 +96,9 @@ def corpus_of_table(
     numbers = np.arange(1, len(found) + 1)
     common: dict[str, Any] = {"source": source, "backend": table.implementation, "keys": keys}
     if keys is not None:
-        common["id_dtype"] = keys[roles.id].dtype
+        common["id_dtype"] = keys[keys.columns[0]].dtype
     if not words:
-        ids = keys[roles.id].to_list() if keys is not None else list(range(len(found)))
+        ids = keys[keys.columns[0]].to_list() if keys is not None else list(range(len(found)))
         offsets = np.arange(len(found) + 1)
         return Corpus(roles, "texts", ids, tuple(found), offsets, numbers, target=label, **common)
     if roles.id is not None:
