@@ -303,7 +303,7 @@ def test_the_largest_choices_still_train() -> None:
     assert all(torch.isfinite(value).all() for weights in made.members for value in weights.values())
 
 
-def test_other_precisions_train_through_fabric_and_resume(tmp_path: Path) -> None:
+def test_bfloat16_trains_as_float32_does_and_resumes(tmp_path: Path) -> None:
     config = TrainConfig(**{**vars(SMALL), "precision": "bf16-mixed", "accelerator": "cpu"})
     whole = train(Regression(), config, checkpoint=tmp_path / "whole")
     with pytest.raises(Interrupted):
