@@ -10,7 +10,7 @@ import typer
 
 from carousel import frame_options, text_options, word_options
 from carousel.errors import CarouselError
-from carousel.options import Data, Debug, Json, Model, Names, load, names, noting, read, require_place, write_json
+from carousel.options import Data, Debug, Json, Model, Names, load, names, noting, require_place, write_json
 
 __all__ = ["explain"]
 
@@ -78,8 +78,6 @@ def _frame(estimator: Any, data: Path) -> Any:
     """The data as the model takes them: a table, clips, texts, or lines."""
     if getattr(estimator, "frames", None) is not None:
         return frame_options.clips(estimator, data, False)
-    if getattr(estimator, "of_texts", False):
-        return word_options.texts_for(estimator, data)
     if estimator.config_.task == "generate":
         return text_options.read_whole(data)
-    return read(data)
+    return word_options.table_for(estimator, data)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from carousel.errors import MissingExtra
-from carousel.explain.subject import Subject, injected
+from carousel.explain.subject import Subject
 
 __all__ = ["Attribution", "Deletion", "attribute", "deletion"]
 
@@ -20,7 +20,7 @@ Ints = NDArray[np.int64]
 
 MOST = 16  # sequences
 STEPS = 32  # of the integral, Gauss-Legendre
-ROWS = 1 << 16  # that go through the net at once
+NUMBERS = 1 << 21  # of leaves that go through the net at once
 FRACTIONS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)  # of the cells deleted
 ORDERS = 5  # random ones
 CLEAR = 2.0  # standard errors between the two orders
@@ -84,14 +84,14 @@ def attribute(subject: Subject, *, steps: int = STEPS, seed: int = 0) -> Attribu
     leaves, plain = subject.leaves(which), _plain(subject, which)
     real = torch.arange(leaves.shape[1]) < lengths[which][:, None]
     baseline = torch.where(_like(real, leaves), _average(leaves, real), leaves)
-    with torch.no_grad(), injected(subject, baseline):
+    with torch.no_grad(), subject.reading(baseline):
         start = subject.run(which)
 
     def answer(x: Tensor, index: Tensor) -> Tensor:
-        with injected(subject, x):
+        with subject.reading(x):
             return subject.run(index)
 
-    size = max(1, ROWS // leaves.shape[1])
+    size = max(1, NUMBERS // leaves[0].numel())
     with torch.enable_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Captum remarks on what it does to its own inputs
         found = IntegratedGradients(answer).attribute(
@@ -181,12 +181,12 @@ def _curve(
     )
     made = []
     many, index = len(FRACTIONS), which.repeat(len(FRACTIONS))
-    size = max(1, ROWS // t)
+    size = max(1, NUMBERS // leaves[0].numel())
     for begin in range(0, many * n, size):
         part = slice(begin, begin + size)
         row = torch.arange(begin, min(begin + size, many * n)) % n
         x = subject.without(leaves[row], baseline[row], gone[part], torch.from_numpy(found.column_of))
-        with torch.no_grad(), injected(subject, x):
+        with torch.no_grad(), subject.reading(x):
             made.append(subject.run(index[part]))
     fallen = plain.repeat(many) - torch.cat(made)
     return np.asarray(fallen.reshape(many, n).t().double().numpy())

@@ -15,7 +15,7 @@ from carousel.explain.scales import Scale, log_ticks, nice_ticks, number
 if TYPE_CHECKING:
     from carousel.explain.study import Explanation
 
-__all__ = ["attribution", "deletion", "flow", "saturation", "tokens"]
+__all__ = ["attribution", "deletion", "flow", "saturation"]
 
 Floats = NDArray[np.float64]
 
@@ -32,7 +32,7 @@ def flow(found: Explanation, width: float) -> Canvas:
         lines += _lines(one, k)
     lags = max(len(values) for _, values, *_ in lines)
     height = 250.0 if width < NARROW else 300.0
-    legend = 18.0 * len(lines)
+    legend = 18.0 * len(lines) + 14
     left, right, top, foot = 44.0, width - 8, 10.0, height - 36
     ends = [max(float(values[-1]), LEAST) for _, values, *_ in lines]
     low = max(LEAST, min(min(float(values.min()) for _, values, *_ in lines), min(ends)) * 0.5)
@@ -51,7 +51,7 @@ def flow(found: Explanation, width: float) -> Canvas:
         canvas.text(x(tick), foot + 15, number(tick), size=10.5, fill="muted", anchor="middle")
     canvas.text(left, foot + 30, "steps before the loss (gradient at lag 1 = 1)", size=11)
     for k, (name, _, colour, dash, wide) in enumerate(lines):
-        at = height + 18.0 * k + 8
+        at = height + 18.0 * k + 18
         canvas.line([(left, at - 4), (left + 26, at - 4)], colour, width=wide, dash=dash)
         canvas.text(left + 34, at, name, size=11)
     return canvas
@@ -71,9 +71,12 @@ def _lines(one: Flow, k: int) -> list[tuple[str, Floats, str, str, float]]:
     ]
 
 
-def attribution(found: Explanation, width: float) -> Canvas:
-    """Mean absolute attribution by channel and steps before the end, with the share of each channel beside it."""
+def attribution(found: Explanation, width: float) -> Canvas | None:
+    """Mean absolute attribution by channel and steps before the end, with the share of each channel beside it; None of
+    texts, whose channels are nameless."""
     made, subject = found.attribution, found.subject
+    if made.columns == ["token"]:
+        return None
     lengths = subject.lengths[made.which]
     narrow = width < NARROW
     if len(subject.channels) <= MOST_CHANNELS:
@@ -147,45 +150,6 @@ def _pooled(values: Floats) -> Floats:
     return np.asarray(np.add.reduceat(values, edges[:-1], 1) / np.diff(edges))
 
 
-def tokens(found: Explanation, width: float, most: int = 6, longest: int = 60) -> Canvas | None:
-    """The last tokens of some texts, each the fuller the more the answer rests on it; None where there are none."""
-    made, subject = found.attribution, found.subject
-    if subject.tokens is None:
-        return None
-    size, tall = 12.5, 24.0
-    each = size * 0.602
-    cells = made.values.sum(2)
-    placed: list[tuple[float, float, str, float]] = []
-    x, y = 0.0, 20.0
-    for n in range(min(most, len(made.which))):
-        b = int(made.which[n])
-        begin, length = int(subject.offsets[b]), int(subject.lengths[b])
-        skip = max(0, length - longest)
-        weight = cells[n, skip:length]
-        top = max(float(np.abs(weight).max()), 1e-30)
-        for token, value in zip(subject.tokens[begin + skip : begin + length], weight, strict=True):
-            text = _plain(token)
-            wide = each * len(text) + 5
-            if x + wide > width - 2:
-                x, y = 0.0, y + tall
-            placed.append((x, y, text, float(value) / top))
-            x += wide
-        x, y = 0.0, y + tall + 14
-    canvas = Canvas(width, y - 16, "Tokens coloured by their attribution: red speaks for the answer, blue against it.")
-    for x, y, text, value in placed:
-        if abs(value) > 0.03:
-            colour = "cell" if value > 0 else "forget"
-            canvas.rect(
-                x, y - 15, each * len(text) + 3, 20, colour, opacity=0.06 + 0.44 * min(1.0, abs(value)), round=3
-            )
-        canvas.text(x + 1.5, y, text, size=size, mono=True)
-    return canvas
-
-
-def _plain(token: str) -> str:
-    return token.replace("▁", "·").replace("Ġ", "·").replace("\n", "⏎").replace("</s>", "∎").replace(" ", "·") or "·"
-
-
 def deletion(found: Explanation, width: float) -> Canvas:
     """How far the answer is on its way to that of average rows when cells are deleted, in both orders."""
     test = found.attribution.deletion
@@ -210,9 +174,8 @@ def deletion(found: Explanation, width: float) -> Canvas:
     canvas.text(
         x(test.fractions[at]) + 8, y(test.attributed[at]) - 8, "by attribution", size=11, fill="cell", bold=True
     )
-    canvas.text(
-        x(test.fractions[at + 1]) + 8, y(test.random[at + 1]) + 18, "at random", size=11, fill="muted", bold=True
-    )
+    below = y(float(np.interp(0.62, test.fractions, test.random))) + 24
+    canvas.text(x(0.62), min(below, foot - 4), "at random", size=11, fill="muted", bold=True)
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
         anchor = "end" if tick == 1 else "middle"
         canvas.text(x(tick), foot + 15, f"{tick:.0%}", size=10.5, fill="muted", anchor=anchor)

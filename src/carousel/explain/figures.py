@@ -62,7 +62,7 @@ def gates(found: Explanation, layer: int, width: float) -> Canvas:
     y = 16.0
     for name, values in signals.items():
         canvas.text(left, y, name, bold=True, size=12)
-        _trace(canvas, values, steps, y + 8, heights["signal"])
+        _trace(canvas, values, steps, y + 8, heights["signal"], outside=not narrow)
         y += heights["signal"] + 26
     order, _ = found.orders[layer]
     rows = order[np.linspace(0, len(order) - 1, min(len(order), MOST_ROWS)).astype(np.int64)]
@@ -81,14 +81,25 @@ def gates(found: Explanation, layer: int, width: float) -> Canvas:
         _hint(canvas, left + 8.2 * len(name) + 4, y, hint, right)
         values = getattr(what, gate)[begin:end][:, rows].T.astype(np.float64)
         canvas.rect(left, y + 8, right - left, heights["gate"], "wash")
-        pixels = tinted(_pooled(values), colour, "output" if gate == "g" else "")
+        pooled = _pooled(values)
+        low, high = (0.0, 1.0) if gate == "g" else _range(pooled)
+        pixels = tinted((pooled - low) / (high - low), colour, "output" if gate == "g" else "")
         canvas.image(left, y + 8, right - left, heights["gate"], pixels)
         if not narrow:
-            mean = values.mean(0)
-            canvas.text(right + 8, y + 22, f"mean {mean.mean():.2f}", size=11, fill="muted")
+            scale = "−1 orange, 1 full" if gate == "g" else f"{low:.2f} clear, {high:.2f} full"
+            canvas.text(right + 8, y + 20, scale, size=10.5, fill="muted")
+            canvas.text(right + 8, y + 35, f"mean {values.mean():.2f}", size=10.5, fill="muted")
         y += heights["gate"] + 26
     _step_axis(canvas, subject, begin, end, steps, y - 14, 3 if narrow else 7)
     return canvas
+
+
+def _range(values: Floats) -> tuple[float, float]:
+    """The least and the largest value but for outliers, at least a tenth apart: small changes show, noise does not."""
+    low, high = (float(v) for v in np.quantile(values, (0.01, 0.99)))
+    spare = max(0.1 - (high - low), 0.0) / 2
+    low, high = max(low - spare, 0.0), min(high + spare, 1.0)
+    return low, max(high, low + 1e-6)
 
 
 def _hint(canvas: Canvas, x: float, y: float, text: str, right: float) -> None:
@@ -105,13 +116,17 @@ def _signals(subject: Subject, layer: Layer, begin: int, end: int) -> dict[str, 
     return {name: found[name] for name in names}
 
 
-def _trace(canvas: Canvas, values: Floats, steps: Scale, top: float, height: float) -> None:
+def _trace(canvas: Canvas, values: Floats, steps: Scale, top: float, height: float, *, outside: bool) -> None:
+    """`outside`: there is room for the ticks' labels at the right."""
     seen = values[np.isfinite(values)]
     low, high = float(seen.min()), float(seen.max())
     y = Scale(low, high if high > low else low + 1, top + height - 6, top + 6)
     for tick in nice_ticks(low, high, 3):
         canvas.line([(steps.begin, y(tick)), (steps.end, y(tick))], "grid", width=1)
-        canvas.text(steps.end - 2, y(tick) - 3, number(tick), size=10, fill="muted", anchor="end")
+        if outside:
+            canvas.text(steps.end + 8, y(tick) + 4, number(tick), size=10.5, fill="muted")
+        else:
+            canvas.text(steps.begin + 2, y(tick) - 3, number(tick), size=10, fill="muted")
     canvas.line([(steps(t + 0.5), y(v)) for t, v in enumerate(values)], "signal", width=1.6)
     for t in np.flatnonzero(~np.isfinite(values))[:400].tolist():
         canvas.line([(steps(t + 0.5), top + height - 4), (steps(t + 0.5), top + height)], "output", width=1.5)

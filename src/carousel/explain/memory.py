@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from carousel.explain.record import Layer
-from carousel.explain.subject import Pace, Subject, injected
+from carousel.explain.subject import Pace, Subject
 
 __all__ = ["Influence", "Memory", "influence", "memory"]
 
@@ -102,7 +102,7 @@ def influence(subject: Subject, seed: int = 0) -> Influence | None:
             changed = leaves.clone()
             other = pool[torch.randint(len(pool), (len(which),), generator=generator)]
             changed[torch.arange(len(which)), lengths - 1 - lag] = other
-            with torch.no_grad(), injected(subject, changed):
+            with torch.no_grad(), subject.reading(changed):
                 total += float((subject.run(which) - plain).square().mean())
         found.append(math.sqrt(total / DRAWS) / spread)
     return Influence(lags, np.array(found))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from carousel.explain import charts, figures, timescales
+from carousel.explain import charts, figures, leaves, timescales
 from carousel.explain.canvas import DARK, Canvas, style
 from carousel.explain.memory import describe
 from carousel.explain.words import findings, flow_sentence
@@ -25,6 +25,7 @@ Draw = Callable[["Explanation", float], Canvas | None]
 
 class Figure(NamedTuple):
     name: str
+    title: str
     draw: Draw
     caption: str
 
@@ -97,7 +98,8 @@ def _figure(found: Explanation, figure: Figure) -> str:
     if wide is None or narrow is None:
         return ""
     return (
-        f'<figure id="figure-{figure.name}"><div class=wide>{wide.svg()}</div><div class=narrow>{narrow.svg()}</div>'
+        f'<figure id="figure-{figure.name}"><h3>{html.escape(figure.title)}</h3>'
+        f"<div class=wide>{wide.svg()}</div><div class=narrow>{narrow.svg()}</div>"
         f"<figcaption>{html.escape(figure.caption)}</figcaption></figure>"
     )
 
@@ -143,8 +145,9 @@ def _gates(found: Explanation) -> Section:
     drawn = [
         Figure(
             f"gates-{k + 1}",
+            f"{layer.name[0].upper() + layer.name[1:]}: {layer.units} units over {end - begin} steps",
             drawer(k),
-            f"{layer.name[0].upper() + layer.name[1:]}: {where}{thinned}{some.format(figures.MOST_ROWS, layer.units)}."
+            f"{where}{thinned}{some.format(figures.MOST_ROWS, layer.units)}."
             " Orange ticks are rows without an observation.",
         )
         for k, layer in enumerate(found.layers)
@@ -170,7 +173,13 @@ def _units(found: Explanation) -> Section:
         f" gate</th></tr></thead><tbody>{rows}</tbody></table></div></details>"
     )
     caption = "Red: the unit's cell state. Grey: what it follows. Each in its own scale."
-    return Section("units", "What single units do", text, [Figure("units", figures.units, caption)], table)
+    return Section(
+        "units",
+        "What single units do",
+        text,
+        [Figure("units", "A few units beside what they follow", figures.units, caption)],
+        table,
+    )
 
 
 def _memory(found: Explanation) -> Section:
@@ -179,14 +188,21 @@ def _memory(found: Explanation) -> Section:
         " measured over the data: after so many steps half of what it held is left, if nothing is added.",
     )
     drawn = [
-        Figure("half-lives", timescales.half_lives, "Every dot is a unit; point at it to see which."),
+        Figure(
+            "half-lives",
+            "Half-life of every unit",
+            timescales.half_lives,
+            "Every dot is a unit; point at it to see which.",
+        ),
         Figure(
             "gaps",
+            "What is left after a gap",
             timescales.gaps,
             "What a gap between rows leaves of the memory: the learned decay of the cell state.",
         ),
         Figure(
             "influence",
+            "How much a row matters, by how long ago it was",
             timescales.influence,
             "How far the answer moves when one row is replaced by another one's, in its spread over the sequences. The"
             " answer is " + found.subject.answer + "; only what passes through the LSTM is replaced.",
@@ -213,7 +229,12 @@ def _gradients(found: Explanation) -> Section:
     caption = (
         f"Norm of the gradient of {flows.loss} by the state of each step, geometric mean over sequences; first layer."
     )
-    return Section("gradients", "How gradients survive", text, [Figure("gradients", charts.flow, caption)])
+    return Section(
+        "gradients",
+        "How gradients survive",
+        text,
+        [Figure("gradients", "How far back gradients reach", charts.flow, caption)],
+    )
 
 
 def _attribution(found: Explanation) -> Section:
@@ -229,14 +250,29 @@ def _attribution(found: Explanation) -> Section:
     )
     drawn = [
         Figure(
-            "tokens", charts.tokens, "The last tokens of some texts; the fuller, the more the answer rests on them."
+            "tokens",
+            "Token by token",
+            leaves.tokens,
+            "The last tokens of some texts; the fuller, the more the answer rests on them. Red is for it, blue against.",
+        ),
+        Figure(
+            "pixels",
+            "Frame by frame",
+            leaves.pixels,
+            "Frames of one clip, and the pixels that the answer rests on: red speaks for it, blue against it.",
         ),
         Figure(
             "attribution",
+            "Where and when",
             charts.attribution,
             "Absolute attribution by channel (rows) and time; above, over all channels; right, each channel's share.",
         ),
-        Figure("deletion", charts.deletion, "Cells are replaced by average ones. Grey band: random orders. " + verdict),
+        Figure(
+            "deletion",
+            "The deletion test",
+            charts.deletion,
+            "Cells are replaced by average ones. Grey band: random orders. " + verdict,
+        ),
     ]
     badge = f'<p class="badge {"good" if test.trusted else "bad"}">{html.escape(verdict)}</p>'
     return Section("attribution", "What the answer rests on", text + badge, drawn)
@@ -259,7 +295,13 @@ def _health(found: Explanation) -> Section:
         " candidate's part of it."
     )
     caption = "How often the gates are shut (grey), in between, and open (colour), over all units and steps."
-    return Section("health", "Health", text, [Figure("saturation", charts.saturation, caption)], table)
+    return Section(
+        "health",
+        "Health",
+        text,
+        [Figure("saturation", "Gates that are shut or open", charts.saturation, caption)],
+        table,
+    )
 
 
 def _method(found: Explanation) -> str:

@@ -24,7 +24,7 @@ from carousel.sequence_estimator import is_frame
 from carousel.sequences import Examples, SequenceTask
 from carousel.train import Task, TrainConfig
 
-__all__ = ["SequenceSubject", "sequence_channels", "sequence_subject"]
+__all__ = ["SequenceSubject", "read_labelled", "sequence_channels", "sequence_subject"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -114,7 +114,7 @@ def sequence_subject(
 ) -> Subject:
     """The sequences of a table or arrays; DataError as the estimator's own reading."""
     config: ModelConfig = estimator.config_
-    sequences, truth = _read(estimator, frame, source)
+    sequences, truth = read_labelled(estimator, frame, source)
     which, notes = chosen(sequences.ids, wanted, source)
     lengths = sequences.lengths[which]
     most = min(MOST_STEPS, config.head.window) if getattr(config.head, "window", 0) else MOST_STEPS
@@ -194,7 +194,7 @@ def _detect(estimator: Any, sequences: Sequences, which: Ints, lengths: Ints, at
     return DetectSubject(**own, answer=answer, base=base[last - 1], truth=scaled[last], task_=task)
 
 
-def _read(estimator: Any, frame: Any, source: str) -> tuple[Sequences, Floats | None]:
+def read_labelled(estimator: Any, frame: Any, source: str) -> tuple[Sequences, Floats | None]:
     """The sequences, and their truth where the table has the target's column."""
     roles = estimator.config_.input.roles
     has = is_frame(frame) and roles.target and roles.target[0] in columns.as_frame(frame, source).columns

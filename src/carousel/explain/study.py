@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,6 +25,18 @@ from carousel.explain.subject import Subject
 __all__ = ["Explanation", "explain", "subject_of"]
 
 MOST_LAYERS = 6
+
+# Who reads which input (of which task, "": any); a new input is one line here.
+READERS = {
+    ("TableInput", ""): "forecasts.forecast_subject",
+    ("SequenceInput", ""): "sequences.sequence_subject",
+    ("TokenInput", ""): "texts.token_subject",
+    ("TextInput", ""): "texts.generate_subject",
+    ("PairInput", ""): "texts.translate_subject",
+    ("DialogueInput", ""): "texts.translate_subject",
+    ("FramesInput", "classify"): "frames.frames_subject",
+    ("FramesInput", "tag"): "frames.frames_subject",
+}
 
 
 @dataclass
@@ -147,15 +160,16 @@ def subject_of(estimator: Any, frame: Any, *, source: str, ids: tuple[str, ...],
     """The subject of whatever task and input the model has; NotSupported where nothing reads it yet."""
     config = estimator.config_
     kind = type(config.input).__name__
-    if kind == "TableInput":
-        from carousel.explain.forecasts import forecast_subject
-
-        return forecast_subject(estimator, frame, source=source, wanted=ids, member=member)
-    if kind == "SequenceInput":
-        from carousel.explain.sequences import sequence_subject
-
-        return sequence_subject(estimator, frame, source=source, wanted=ids, member=member)
-    raise NotSupported(f"models of the task {config.task} with a {kind} cannot be looked into yet.")
+    place = READERS.get((kind, config.task)) or READERS.get((kind, ""))
+    if place is not None:
+        module, _, name = place.rpartition(".")
+        read = getattr(importlib.import_module(f"carousel.explain.{module}"), name)
+        found: Subject = read(estimator, frame, source=source, wanted=ids, member=member)
+        return found
+    raise NotSupported(
+        f"a model of the task {config.task} with a {kind} has no carousel.LSTM inside (next frames come from a"
+        " ConvLSTM, whose gates are pictures), so there are no gates to look at; give one that classifies or tags."
+    )
 
 
 def _inputs(subject: Subject) -> Any:

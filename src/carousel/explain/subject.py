@@ -19,7 +19,7 @@ from carousel.inputs.clock import Clock
 from carousel.ragged import Ragged
 from carousel.train import Task, TrainConfig
 
-__all__ = ["MOST_SEQUENCES", "MOST_STEPS", "Channel", "Pace", "Subject", "chosen", "duration", "injected"]
+__all__ = ["MOST_SEQUENCES", "MOST_STEPS", "Channel", "Pace", "Subject", "chosen", "duration"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -82,8 +82,9 @@ def _short(value: float) -> str:
 class Subject(ABC):
     """A trained net beside B sequences of rows to look at it with.
 
-    `inlet` is the module that the rows enter, whose first argument [rows of all sequences] is what attribution is
-    about: the first LSTM unless an input says otherwise (a frame's encoder). `channels` name its last axis.
+    What attribution is about are the `leaves`: rows as they enter the `inlet`, the first LSTM; an input whose rows are
+    something else before (pixels) says so by its own `leaves`, `reading`, `fold` and `without`. `channels` name what
+    `fold` gives.
     """
 
     title: str
@@ -151,6 +152,26 @@ class Subject(ABC):
             hook.remove()
         return caught[0]
 
+    @contextmanager
+    def reading(self, leaves: Tensor) -> Iterator[None]:
+        """The inlet reads `leaves` [n, T, ...] instead of what the next `run` of n sequences gives it."""
+        used: list[bool] = []
+
+        def swap(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+            if used:
+                return None
+            used.append(True)
+            given = args[0]
+            if isinstance(given, Ragged):
+                return (given.with_values(leaves[given.sequence, given.position]), *args[1:])
+            return (leaves.transpose(0, 1).contiguous(), *args[1:])
+
+        hook = self.inlet.register_forward_pre_hook(swap)
+        try:
+            yield
+        finally:
+            hook.remove()
+
     def fold(self, values: Tensor) -> Tensor:
         """Attributions of leaves [n, T, ...] -> of channels [n, T, C]."""
         return values
@@ -159,27 +180,6 @@ class Subject(ABC):
         """Leaves [n, T, ...] with those of the columns `gone` [n, T, K] as in the baseline; of channel c the column is
         `column_of` [C]."""
         return torch.where(gone[..., column_of], baseline, leaves)
-
-
-@contextmanager
-def injected(subject: Subject, leaves: Tensor) -> Iterator[None]:
-    """The inlet reads `leaves` [n, T, ...] instead of what is given to it, once."""
-    used: list[bool] = []
-
-    def swap(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        if used:
-            return None
-        used.append(True)
-        given = args[0]
-        if isinstance(given, Ragged):
-            return (given.with_values(leaves[given.sequence, given.position]), *args[1:])
-        return (leaves.transpose(0, 1).contiguous(), *args[1:])
-
-    hook = subject.inlet.register_forward_pre_hook(swap)
-    try:
-        yield
-    finally:
-        hook.remove()
 
 
 def chosen(ids: list[Any], wanted: tuple[str, ...], source: str, most: int = MOST_SEQUENCES) -> tuple[Ints, list[str]]:
