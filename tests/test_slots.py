@@ -13,6 +13,7 @@ from carousel.config import ModelConfig, StackConfig
 from carousel.heads.classify import ClassifyHead
 from carousel.heads.slots import Chain, SlotHead, best_labels, marginals
 from carousel.heads.slots_net import ChainNet, SlotNet
+from carousel.heads.tag import TagHead
 from carousel.inputs.roles import Roles
 from carousel.inputs.text import fit_vocabulary
 from carousel.inputs.tokens import TokenInput
@@ -157,8 +158,8 @@ def test_spans_by_hand(labels: str, expected: list[tuple[str, int, int]]) -> Non
 
 
 def test_f1_counts_whole_spans_over_all_texts() -> None:
-    truth = [spans_of("B-a I-a O B-b".split()), spans_of("B-a".split())]
-    made = [spans_of("B-a O O B-b".split()), spans_of("B-a".split())]  # one end is wrong
+    truth = [spans_of(["B-a", "I-a", "O", "B-b"]), spans_of(["B-a"])]
+    made = [spans_of(["B-a", "O", "O", "B-b"]), spans_of(["B-a"])]  # one end is wrong
     assert span_scores(truth, made) == pytest.approx((2 / 3, 2 / 3, 2 / 3))
     assert span_scores([[]], [[]]) == (0.0, 0.0, 0.0)
 
@@ -203,8 +204,6 @@ def test_config_refuses_heads_and_inputs_that_do_not_belong_together() -> None:
     words = fit_vocabulary(["a b"], kind="word")
     seen = TokenInput(Roles(features=("t",)), "rows", words, 4)
     with pytest.raises(ValueError, match="SlotHead"):
-        from carousel.heads.tag import TagHead
-
         ModelConfig("tag", seen, StackConfig(4), TagHead("label", classes=("a", "b")))
     with pytest.raises(ValueError, match="two different classes"):
         SlotHead(("a",), False, None)

@@ -20,7 +20,7 @@ from carousel.sequences import Examples, SequenceTask, sequence_chunks
 from carousel.tokenmodel import Rates, TokenBatch
 from carousel.train import TrainConfig
 
-__all__ = ["TextTask", "chain_of"]
+__all__ = ["TextTask", "chain_of", "cut_batches"]
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
@@ -97,14 +97,15 @@ class TextTask(SequenceTask):
         return self._batch_of(which, start, stop, device, merges=self.merges)
 
     def _draw(self, rng: np.random.Generator) -> tuple[Ints, Ints | None, Ints | None]:
-        """Texts of the next batch: of some batches' worth at random those next to one another in length."""
+        """Texts of the next batch: some batches' worth at random, cut into batches by length, and one of these, so that
+        every text is as likely as any other."""
         settings, crop, count = self.settings, self.settings.crop, len(self.lengths)
         some = rng.choice(count, min(POOLED * settings.batch_size, count), replace=False)
         lengths = np.minimum(self.lengths[some], crop) if crop else self.lengths[some]
         order = np.lexsort((rng.random(len(some)), lengths))
-        begin = int(rng.integers(0, max(1, len(order) - settings.batch_size + 1)))
-        rows = np.cumsum(lengths[order[begin : begin + settings.batch_size]])
-        picked = some[order[begin : begin + max(1, int(np.searchsorted(rows, settings.batch_rows, side="right")))]]
+        cuts = cut_batches(lengths[order], settings.batch_rows, settings.batch_size)
+        chosen = int(rng.integers(0, len(cuts) - 1))
+        picked = some[order[cuts[chosen] : cuts[chosen + 1]]]
         which, lengths = self.examples_.training[picked], self.lengths[picked]
         if not crop or lengths.max() <= crop:
             return which, None, None
@@ -189,6 +190,21 @@ class TextTask(SequenceTask):
             F.cross_entropy(whole, batch.intent, ignore_index=-1, reduction="sum"),
             int(known.sum()),
         )
+
+
+def cut_batches(lengths: Ints, rows: int, texts: int) -> list[int]:
+    """Where to cut texts of these lengths into batches of at most so many rows and texts, one longer text by itself.
+
+    >>> cut_batches(np.array([1, 2, 2, 5, 9]), 5, 2)
+    [0, 2, 3, 4, 5]
+    """
+    cuts, total = [0], 0
+    for k, length in enumerate(lengths.tolist()):
+        if k > cuts[-1] and (total + length > rows or k - cuts[-1] == texts):
+            cuts.append(k)
+            total = 0
+        total += length
+    return [*cuts, len(lengths)]
 
 
 def chain_of(config: ModelConfig, weights: dict[str, NDArray[Any]]) -> Chain | None:

@@ -1,0 +1,544 @@
+"""Texts with labels: tokens and what is cut of them, tables, CoNLL files, batches, and models of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+
+from carousel import Classifier, Tagger, TrainConfig
+from carousel.config import ModelConfig
+from carousel.errors import CarouselError, DataError, NotSupported
+from carousel.evaluate_sequences import evaluate
+from carousel.inputs.corpus import corpus_of_arrays, corpus_of_table, read_conll
+from carousel.inputs.files import read_file
+from carousel.inputs.roles import Roles
+from carousel.inputs.text import MARKS, fit_vocabulary
+from carousel.inputs.tokens import SPELLINGS, TextConfig, TokenInput, fit_tokens, shape_of, spelling
+from carousel.model import members_from
+from carousel.sequences import Examples
+from carousel.text_task import TextTask
+from carousel.tokenmodel import Rates, token_batch
+
+GOOD, BAD = ["good", "great", "fine", "lovely", "superb"], ["bad", "awful", "poor", "dull", "weak"]
+FILL = ["the", "a", "film", "plot", "was", "it", "and", "actor", "very"]
+SMALL = TrainConfig(
+    steps=60, hidden_size=8, bidirectional=True, learning_rate=0.02, batch_size=16, least_steps=60, evaluate_every=20
+)
+WORDS = TextConfig("word", 200, fewest=1, width=12)
+
+
+def _texts(count: int, seed: int = 0) -> tuple[list[str], list[str]]:
+    rng = np.random.default_rng(seed)
+    found = []
+    for k in range(count):
+        words = list(rng.choice(FILL, rng.integers(0, 9)))
+        words.insert(int(rng.integers(0, len(words) + 1)), rng.choice(GOOD if k % 2 else BAD))
+        found.append(" ".join(words))
+    return found, ["pos" if k % 2 else "neg" for k in range(count)]
+
+
+def _tags(texts: list[str]) -> list[list[str]]:
+    return [["B-w" if word in GOOD + BAD else "O" for word in text.split()] for text in texts]
+
+
+def _input(form: str = "texts", kind: str = "word", **more: Any) -> TokenInput:
+    texts = ["the film was good", "a dull plot", "Naïve café 東京"]
+    return TokenInput(Roles(features=("t",)), form, fit_vocabulary(texts, kind=kind, size=300), 4, **more)
+
+
+def _offsets(*lengths: int) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+# Tokens
+
+
+def test_texts_become_tokens_one_after_another() -> None:
+    seen = _input()
+    made = seen.channels(["the film", "good", "plot xyzzy the"], np.arange(4))
+    names = [seen.words.tokens[k] for k in made.ids]
+    assert names == ["the", "film", "good", "plot", "<unk>", "the"]
+    assert made.offsets.tolist() == [0, 2, 3, 6]
+    assert made.first.tolist() == []
+    chosen, _ = made.select(np.array([2, 0]))
+    assert [seen.words.tokens[k] for k in chosen.ids] == ["plot", "<unk>", "the", "the", "film"]
+    assert chosen.offsets.tolist() == [0, 3, 5]
+
+
+def test_words_are_labelled_at_their_first_piece() -> None:
+    seen = _input("cells", "bpe")
+    words = ["the", "films", "Naïve", "good", "東京"]
+    made = seen.channels(words, _offsets(2, 3))
+    pieces = [seen.words.encode([word]).values.tolist() for word in words]
+    assert made.ids.tolist() == [piece for part in pieces for piece in part]
+    assert made.first.tolist() == np.cumsum([0, *map(len, pieces[:-1])]).tolist()
+    assert made.words.tolist() == [0, 2, 5]
+    chosen, rows = made.select(np.array([1]))
+    assert chosen.ids[chosen.first].tolist() == [piece[0] for piece in pieces[2:]]
+    assert rows.tolist() == [2, 3, 4]
+
+
+@pytest.mark.parametrize(("keep", "kept"), [("first", "a b c"), ("last", "e f g"), ("ends", "a b g")])
+def test_of_long_texts_the_named_part_is_kept(keep: str, kept: str) -> None:
+    words = fit_vocabulary(["a b c d e f g"], kind="word")
+    seen = TokenInput(Roles(features=("t",)), "texts", words, 4, longest=3, keep=keep)
+    made = seen.channels(["a b c d e f g", "d"], np.arange(3))
+    assert [words.tokens[k] for k in made.ids] == [*kept.split(), "d"]
+    assert made.offsets.tolist() == [0, 3, 4]
+
+
+def test_spelling_is_shared_by_words_alike() -> None:
+    seen = _input("cells", spelling=3)
+    made = seen.channels(["Walking", "talking", "W"], _offsets(3))
+    assert made.spelling.shape == (3, len(SPELLINGS))
+    same = made.spelling[0] == made.spelling[1]
+    assert dict(zip(SPELLINGS, same.tolist(), strict=True)) == {
+        "prefix 1": False, "prefix 2": False, "prefix 3": False,
+        "suffix 1": True, "suffix 2": True, "suffix 3": True, "suffix 4": True, "shape": False,
+    }  # fmt: skip
+    assert (made.spelling // seen.buckets == np.arange(len(SPELLINGS))).all()
+    assert spelling("Walking", seen.buckets) == made.spelling[0].tolist()
+    assert shape_of("x86-64 GB") == "xdd-dd XX"
+
+
+def test_vocabulary_of_words_leaves_out_rare_ones_and_says_so_in_its_config() -> None:
+    given = TextConfig("word", 100, fewest=2)
+    seen = fit_tokens(["a a b", "b c"], given, form="texts", roles=Roles(features=("t",)))
+    assert set(seen.words.tokens[MARKS:]) == {"<unk>", "a", "b"}
+    small = fit_tokens(["a a a b b c c"], TextConfig("word", MARKS + 2, fewest=1), form="texts", roles=Roles())
+    assert set(small.words.tokens[MARKS:]) == {"<unk>", "a"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"tokens": "syllable"}, "tokens are"),
+        ({"merges": 0.1, "tokens": "word"}, "merges are of"),
+        ({"spelling": 8}, "kind word"),
+        ({"frozen": True}, "frozen is about vectors"),
+        ({"word_dropout": 1.0}, r"\[0, 1\)"),
+        ({"keep": "middle"}, "keep is"),
+        ({"width": 0}, "width must be"),
+    ],
+)
+def test_choices_that_do_not_go_together_are_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TextConfig(**wrong)
+
+
+# The model
+
+
+def _model(**rates: float) -> tuple[Any, TokenInput]:
+    from carousel.config import StackConfig
+    from carousel.heads.classify import ClassifyHead
+    from carousel.model import build
+
+    seen = _input(spelling=2)
+    head = ClassifyHead("label", "max", classes=("a", "b"))
+    torch.manual_seed(1)
+    net = build(ModelConfig("classify", seen, StackConfig(5, bidirectional=True), head))
+    net.input.rates = Rates(**rates)
+    return net, seen
+
+
+def test_a_text_is_read_alike_alone_and_beside_others() -> None:
+    net, seen = _model()
+    texts = ["the film was good", "dull", "a plot the film was a dull plot was good"]
+    with torch.no_grad():
+        together = net.eval()(token_batch(seen.channels(texts, np.arange(4))))
+        alone = [net(token_batch(seen.channels([text], np.arange(2)))) for text in texts]
+    torch.testing.assert_close(together, torch.cat(alone), atol=1e-6, rtol=0)
+
+
+def test_what_is_hidden_is_hidden_in_training_alone() -> None:
+    net, seen = _model(word=0.5, embedding=0.3, input=0.4)
+    batch = token_batch(seen.channels(["the film was good", "a dull plot"] * 3, np.arange(7)))
+    plain = net.eval().input(batch)
+    torch.testing.assert_close(plain, net.input(batch), atol=0, rtol=0)
+    hidden = net.train().input(batch)
+    assert not torch.equal(hidden, plain)
+    dropped = (hidden == 0) & (plain != 0)
+    sequence = batch.values.sequence
+    net.input.rates = Rates(input=0.4)
+    mask = net.input(batch) == 0
+    for text in range(6):  # a channel is hidden all through a text, or not at all
+        rows = mask[sequence == text]
+        assert (rows.all(0) | ~rows.any(0)).all()
+    assert dropped.any()
+    net.input.rates = Rates(word=0.5)
+    whole = net.input(batch)[:, : seen.width]
+    unknown = net.input.embed.weight[MARKS]
+    same = (whole == plain[:, : seen.width]).all(1)
+    assert 0 < same.sum() < len(same)
+    assert (whole[~same] == unknown).all()
+    net.input.rates = Rates(embedding=0.5)
+    rows = net.input(batch)[:, : seen.width]
+    for token in batch.values.values.unique():  # a token is hidden everywhere in a batch, or nowhere
+        assert len({bool(r.any()) for r in rows[batch.values.values == token]}) == 1
+
+
+# Reading
+
+
+def test_a_table_of_words_has_a_text_for_each_run_of_ids() -> None:
+    table = pl.DataFrame({"s": [2, 2, 1], "w": ["None", "b", "007"], "t": ["X", "O", "X"], "i": ["p", "p", "q"]})
+    found = corpus_of_table(table, Roles("s", None, ("t",), ("w",)), source="x", words=True, target=True, intent="i")
+    assert (found.ids, found.offsets.tolist(), found.parts) == ([2, 1], [0, 2, 3], ("None", "b", "007"))
+    assert found.intent.to_list() == ["p", "q"]
+
+
+@pytest.mark.parametrize(
+    ("table", "id", "message"),
+    [
+        ({"w": ["a b", "c"], "t": ["X", "X"]}, None, "row 1: 'w' has 2 words and 't' 1 labels"),
+        ({"w": ["a b", " "], "t": ["X X", ""]}, None, "row 2, column 'w': the text is empty"),
+        ({"w": ["a", None], "t": ["X", "X"]}, None, "row 2, column 'w': the text is empty"),
+        ({"w": ["a", "b", "c"], "t": ["X", "Y", "Z"], "s": [1, 2, 1]}, "s", "row 3: the text 1 goes on after another"),
+        ({"w": ["a"], "t": ["X"], "s": [None]}, "s", "row 1, column 's': the id is missing"),
+        ({"w": ["a", "x" * (2**20 + 1)], "t": ["X", "X"]}, None, "row 2: the text has 1,048,577 characters"),
+        ({"v": ["a"], "t": ["X"]}, None, "there is no column 'w'"),
+        ({"w": [1.5], "t": ["X"]}, None, "column 'w': Float64 is no text"),
+        ({"w": ["a b"], "t": [1]}, None, "column 't': expected as many labels"),
+    ],
+)
+def test_faults_of_tables_name_their_place(table: dict[str, list[Any]], id: str | None, message: str) -> None:
+    with pytest.raises(DataError) as error:
+        corpus_of_table(pl.DataFrame(table), Roles(id, None, ("t",), ("w",)), source="x.csv", words=True, target=True)
+    assert message in str(error.value)
+    assert str(error.value).startswith("x.csv")
+
+
+@pytest.mark.parametrize(
+    ("given", "words", "message"),
+    [
+        (["a", 1], False, r"X\[1\]: expected a list of texts"),
+        (["a b"], True, "expected a list of lists of words"),
+        ([["a"], []], True, r"X\[1\]: the text or one of its words is empty"),
+        (["a", " "], False, r"X\[1\]: the text"),
+        ([], False, "there is no text"),
+    ],
+)
+def test_faults_of_lists(given: list[Any], words: bool, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        corpus_of_arrays(given, words=words)
+
+
+def test_conll_files_are_tables(tmp_path: Path) -> None:
+    path = tmp_path / "x.conll"
+    path.write_text("-DOCSTART- -X- O\n\nEU NNP B-org\nrejects VBZ O\n\n\nNone NN O\n", encoding="utf-8")
+    found = read_file(path)
+    assert found.columns == ["sentence", "word", "column2", "tag"]
+    assert found["sentence"].to_list() == [1, 1, 2]
+    assert found["word"].to_list() == ["EU", "rejects", "None"]
+    path = tmp_path / "x.conllu"
+    row = "{}\t{}\t_\tNOUN\t_\t_\t0\troot\t_\t_\n"
+    lines = (
+        "# text = a b\n" + row.format("1-2", "ab") + row.format(1, "a") + row.format(2, "b") + row.format("2.1", "x")
+    )
+    path.write_text(lines + "\n" + row.format(1, "c"), encoding="utf-8")
+    found = read_conll(path)
+    assert found["form"].to_list() == ["a", "b", "c"]
+    assert found["upos"].to_list() == ["NOUN"] * 3
+    path.write_text(row.format(1, "a") + "2\tb\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"line 2: expected 10 fields separated by tabs or blanks, got 2"):
+        read_conll(path)
+
+
+def test_columns_of_texts_are_taken_as_they_stand(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("w,n\nNone,1\nNA,2\n007,\n2024-01-01,4\n", encoding="utf-8")
+    found = read_file(path, texts=("w",))
+    assert found["w"].to_list() == ["None", "NA", "007", "2024-01-01"]
+    assert found["n"].to_list() == [1, 2, None, 4]
+
+
+def test_bytes_that_are_no_utf8_are_named(tmp_path: Path) -> None:
+    for name in ("x.csv", "x.conll"):
+        path = tmp_path / name
+        path.write_bytes(b"w\tt\ngood\tA\ncaf\xe9\tB\n")
+        with pytest.raises(DataError, match=r"line 3: byte 14 of the file is not UTF-8 \(0xe9\)"):
+            read_file(path)
+
+
+# Training
+
+
+def _task(kind: str = "word", count: int = 40, **more: Any) -> TextTask:
+    texts, labels = _texts(count)
+    corpus = corpus_of_arrays(texts, words=False)
+    given = TextConfig(kind, 300, merges=more.pop("merges", 0.0))
+    seen = fit_tokens(texts, given, form="texts", roles=Roles())
+    from carousel.config import StackConfig
+    from carousel.heads.classify import ClassifyHead
+
+    config = ModelConfig("classify", seen, StackConfig(4), ClassifyHead("label", "max", classes=("neg", "pos")))
+    truth = np.array([float(label == "pos") for label in labels])
+    everything = np.arange(count)
+    examples = Examples(corpus.made_channels(seen), truth, np.ones(count), everything, everything[:0])  # type: ignore[arg-type]
+    return TextTask(config, examples, dataclasses.replace(SMALL, **more), corpus=corpus, hidden=given)
+
+
+def test_batches_hold_so_many_texts_or_tokens_and_each_text_as_often() -> None:
+    task = _task(batch_rows=30, batch_size=8)
+    rng, counts = np.random.default_rng(0), np.zeros(40)
+    for _ in range(900):
+        which, start, stop = task._draw(rng)
+        assert start is None
+        assert stop is None
+        assert len(set(which.tolist())) == len(which) <= 8
+        assert task.lengths[which].sum() <= 30 or len(which) == 1
+        counts[which] += 1
+    assert counts.min() > 0.6 * counts.mean()
+    assert counts.max() < 1.5 * counts.mean()
+    again = [_task(batch_rows=30, batch_size=8)._draw(np.random.default_rng(5))[0].tolist() for _ in range(2)]
+    assert again[0] == again[1]
+
+
+def test_merges_are_dropped_anew_in_each_batch_and_never_when_judging() -> None:
+    task, rng = _task("bpe", merges=0.5), np.random.default_rng(0)
+    plain = task.config.input.channels(task.corpus.parts, task.corpus.offsets)
+    which = np.array([3, 4])
+    made = [task._batch_of(which, None, None, torch.device("cpu"), merges=0.5).seen.values for _ in range(3)]
+    words = task.config.input.words
+    assert len({tuple(part.values.tolist()) for part in made}) > 1
+    for part in made:
+        texts = words.decode([part[k].tolist() for k in range(2)])
+        assert texts == [task.corpus.parts[k] for k in which]
+    judged = task._batch_of(which, None, None, torch.device("cpu")).seen.values
+    assert judged.values.tolist() == plain.select(which)[0].ids.tolist()
+    assert len(task.batch(rng, torch.device("cpu")).truth) == SMALL.batch_size
+
+
+def test_pieces_of_long_texts() -> None:
+    task = _task(crop=3)
+    which, start, stop = task._draw(np.random.default_rng(1))
+    assert start is not None
+    assert stop is not None
+    batch = task._batch_of(which, start, stop, torch.device("cpu"))
+    assert batch.seen.values.lengths.max() == 3
+    whole = task.examples_.channels.select(which)[0]
+    for k in range(len(which)):
+        own = whole.ids[whole.offsets[k] : whole.offsets[k + 1]]
+        assert batch.seen.values[k].tolist() == own[start[k] : stop[k]].tolist()
+
+
+@pytest.mark.parametrize("kind", ["word", "bpe"])
+def test_sentiment_is_learned_saved_and_evaluated(kind: str, tmp_path: Path) -> None:
+    texts, labels = _texts(120)
+    table = pl.DataFrame({"n": range(120), "review": texts, "label": labels})
+    words = WORDS if kind == "word" else TextConfig("bpe", 300, width=12, merges=0.1)
+    model = Classifier("label", id="n", text="review", words=words, config=SMALL).fit(table)
+    others, truth = _texts(60, seed=9)
+    fresh = pl.DataFrame({"n": range(60), "review": others, "label": truth})
+    assert model.score(fresh) > 0.9
+    made = model.predict(fresh)
+    assert made.columns == ["n", "prediction", "p_neg", "p_pos"]
+    assert made["n"].to_list() == list(range(60))
+    np.testing.assert_allclose(made["p_neg"] + made["p_pos"], 1.0)
+    assert isinstance(model.predict(fresh.to_pandas()), pd.DataFrame)
+    model.save(tmp_path / "m.safetensors")
+    again = Classifier.load(tmp_path / "m.safetensors")
+    assert again.predict(fresh).equals(made)
+    assert again.words == words
+    assert again.text == "review"
+    assert again.predict(others[:3]).tolist() == made["prediction"][:3].to_list()
+    found = evaluate(again, fresh, train=table)
+    assert found.of("LSTM")["accuracy"] == pytest.approx(again.score(fresh))
+    assert set(found.rows) == {"LSTM", "TF-IDF + linear", "commonest"}
+    assert found.of("commonest")["accuracy"] == pytest.approx(0.5)
+    shared = {" ".join(text.split()) for text in texts} & set(others)
+    assert any("of 60 test texts are word for word" in f.sentence for f in found.trust.audit.findings) == bool(shared)
+    without = evaluate(again, fresh)
+    assert "cross-validated" in without.notes[0]
+
+
+def test_a_label_seen_only_at_evaluation_is_named() -> None:
+    texts, labels = _texts(24)
+    table = pl.DataFrame({"review": texts, "label": labels})
+    model = Classifier("label", text="review", words=WORDS, config=dataclasses.replace(SMALL, steps=2)).fit(table)
+    odd = table.with_columns(label=pl.Series(["neutral", *labels[1:]]))
+    with pytest.raises(DataError, match="'neutral' was not among those of training"):
+        model.score(odd)
+    with pytest.raises(DataError, match="there is no column 'review'"):
+        model.predict(table.rename({"review": "text"}))
+    with pytest.raises(DataError, match=r"X\[1\]"):
+        model.predict(["good", ""])
+
+
+def test_sorted_and_shuffled_files_are_split_alike() -> None:
+    texts, labels = _texts(60)
+    order = np.argsort(labels, kind="stable")
+    shuffled = np.random.default_rng(1).permutation(60)
+    shares = []
+    for rows in (order, shuffled):
+        own = [labels[k] for k in rows]
+        model = Classifier(words=WORDS, config=dataclasses.replace(SMALL, steps=1, refit=False))
+        seen: list[Examples] = []
+        make = model._text_task
+
+        def spy(corpus: Any, make: Any = make, seen: list[Examples] = seen) -> Any:
+            def task(config: Any, examples: Examples, settings: Any) -> Any:
+                seen.append(examples)
+                return make(corpus)(config, examples, settings)
+
+            return task
+
+        model._text_task = spy  # type: ignore[method-assign]
+        model.fit([texts[k] for k in rows], own)
+        found = np.array(own)
+        parts = (seen[0].training, seen[0].held_out)
+        shares.append([int((found[part] == name).sum()) for part in parts for name in ("neg", "pos")])
+    assert shares[0] == shares[1] == [24, 24, 6, 6]
+
+
+def test_numbers_are_learned_of_texts() -> None:
+    texts, labels = _texts(80)
+    stars = [5.0 if label == "pos" else 1.0 for label in labels]
+    model = Classifier(kind="regression", words=WORDS, config=SMALL).fit(texts, stars)
+    assert model.score(*_numbers()) > 0.8
+
+
+def _numbers() -> tuple[list[str], list[float]]:
+    texts, labels = _texts(40, seed=4)
+    return texts, [5.0 if label == "pos" else 1.0 for label in labels]
+
+
+@pytest.mark.parametrize("form", ["cells", "rows", "lists"])
+@pytest.mark.parametrize("crf", [False, True])
+def test_slots_and_intent_are_learned_in_one_go(form: str, crf: bool, tmp_path: Path) -> None:
+    texts, intents = _texts(100)
+    tags = _tags(texts)
+    words = dataclasses.replace(WORDS, spelling=3) if crf else TextConfig("bpe", 300, width=12)
+    given: dict[str, Any] = {"words": words, "crf": crf, "intent": "what", "config": SMALL}
+    lengths = [len(part) for part in tags]
+    if form == "lists":
+        model = Tagger(**given).fit([text.split() for text in texts], (tags, intents))
+        made = model.predict([text.split() for text in texts])
+        assert all(intent in ("neg", "pos") for _, intent in made)
+        assert [len(part) for part, _ in made] == lengths
+        assert model.score([text.split() for text in texts], tags) > 0.95
+        return
+    if form == "cells":
+        table = pl.DataFrame({"t": texts, "g": [" ".join(part) for part in tags], "what": intents})
+        model = Tagger("g", text="t", **given).fit(table)
+        assert model.predict(table).columns == ["prediction", "intent", "intent_neg", "intent_pos"]
+        assert [len(cell.split()) for cell in model.predict(table)["prediction"]] == lengths
+    else:
+        flat = {"s": np.repeat(np.arange(100), lengths), "what": np.repeat(intents, lengths)}
+        flat |= {"t": np.array(" ".join(texts).split()), "g": np.concatenate([np.array(part) for part in tags])}
+        table = pl.DataFrame(flat)
+        model = Tagger("g", id="s", text="t", **given).fit(table)
+        made = model.predict(table)
+        assert made.columns == ["s", "prediction", "p_B-w", "p_O", "intent", "intent_neg", "intent_pos"]
+        assert len(made) == sum(lengths)
+        np.testing.assert_allclose(made["p_B-w"] + made["p_O"], 1.0)
+    found = evaluate(model, table, train=table)
+    assert found.of("LSTM")["span_f1"] > 0.95  # type: ignore[operator]
+    assert found.of("LSTM")["intent"] > 0.9  # type: ignore[operator]
+    assert found.main == ("span_f1", True)
+    model.save(tmp_path / "m.safetensors")
+    again = Tagger.load(tmp_path / "m.safetensors")
+    assert again.predict(table).equals(model.predict(table))
+    assert (again.crf, again.intent, again.words) == (crf, "what", words)
+
+
+def test_words_without_a_label_are_not_learned_from() -> None:
+    texts, _ = _texts(60)
+    tags = [[None if k % 3 == 2 else tag for k, tag in enumerate(part)] for part in _tags(texts)]
+    for crf in (False, True):
+        model = Tagger(words=WORDS, crf=crf, config=SMALL).fit([text.split() for text in texts], tags)
+        assert model.classes_.tolist() == ["B-w", "O"]
+        assert model.score([text.split() for text in texts], _tags(texts)) > 0.9
+
+
+def test_members_of_an_ensemble_share_a_chain() -> None:
+    texts, _ = _texts(40)
+    model = Tagger(words=WORDS, crf=True, seeds=2, config=dataclasses.replace(SMALL, steps=5))
+    model.fit([text.split() for text in texts], _tags(texts))
+    corpus = model.read([text.split() for text in texts])
+    one = dataclasses.replace(model.config_, seeds=1)
+    each = []
+    for k in ("0.", "1."):
+        own = {"0." + name[2:]: weight for name, weight in model._weights.items() if name.startswith(k)}
+        each.append(members_from(one, own))
+    batch = token_batch(corpus.made_channels(model.config_.input))  # type: ignore[arg-type]
+    with torch.no_grad():
+        mean = sum(net[0](batch).double() for net in each) / 2
+    np.testing.assert_allclose(model.outputs(corpus), mean.numpy(), atol=1e-6)
+
+
+def test_training_is_taken_up_again_bit_for_bit(tmp_path: Path) -> None:
+    texts, labels = _texts(40)
+    config = dataclasses.replace(SMALL, steps=20, refit=False, checkpoint_every=10)
+    words = TextConfig("bpe", 300, width=8, merges=0.2, word_dropout=0.1)
+    whole = Classifier(words=dataclasses.replace(words, merges=0.0), config=config).fit(texts, labels)
+
+    class Stop(Exception):
+        pass
+
+    def stop(event: Any) -> None:
+        if event.step == 15:
+            raise Stop
+
+    place = tmp_path / "c"
+    model = Classifier(words=dataclasses.replace(words, merges=0.0), config=config)
+    with pytest.raises(Stop):
+        model.fit(texts, labels, checkpoint=place, progress=stop)
+    model.fit(texts, labels, checkpoint=place, resume=True)
+    for name, weight in whole._weights.items():
+        np.testing.assert_array_equal(weight, model._weights[name])
+
+
+def test_pretrained_vectors_are_taken_and_frozen_ones_kept(tmp_path: Path) -> None:
+    texts, labels = _texts(40)
+    path = tmp_path / "v.txt"
+    rng = np.random.default_rng(0)
+    own = {word: rng.normal(size=5).round(3) for word in GOOD}
+    path.write_text("".join(f"{w} {' '.join(map(str, v))}\n" for w, v in own.items()), encoding="utf-8")
+    words = TextConfig("word", 200, fewest=1, vectors=str(path), frozen=True)
+    model = Classifier(words=words, config=dataclasses.replace(SMALL, steps=10)).fit(texts, labels)
+    table, names = model._weights["0.input.embed.weight"], model.config_.input.words.tokens
+    assert model.config_.input.width == 5
+    for word, vector in own.items():
+        np.testing.assert_allclose(table[names.index(word)], vector, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Classifier(text="t", time="u"), "time is not about texts"),
+        (lambda: Classifier(text="t", words=3), "words must be a TextConfig"),
+        (lambda: Tagger(crf=True), "crf and intent are about words"),
+        (lambda: Tagger(words=WORDS, crf=True, class_weight="balanced"), "a chain no class_weight"),
+        (lambda: Tagger(words=WORDS, kind="regression"), "words have labels"),
+        (lambda: Tagger(words=WORDS, config=dataclasses.replace(SMALL, crop=5)), "crop is about texts"),
+    ],
+)
+def test_parameters_that_do_not_go_together(make: Any, message: str) -> None:
+    model = make()
+    texts, labels = _texts(12)
+    given = ([text.split() for text in texts], _tags(texts)) if isinstance(model, Tagger) else (texts, labels)
+    with pytest.raises(CarouselError, match=message):
+        model.fit(*given)
+
+
+def test_streams_and_exports_refuse_texts(tmp_path: Path) -> None:
+    from carousel import Stream
+    from carousel.export import write
+
+    texts, labels = _texts(24)
+    model = Classifier(words=WORDS, config=dataclasses.replace(SMALL, steps=2, bidirectional=False)).fit(texts, labels)
+    model.save(tmp_path / "m.safetensors")
+    with pytest.raises(CarouselError, match="text"):
+        Stream(tmp_path / "m.safetensors")
+    for form in ("onnx", "c"):
+        with pytest.raises(NotSupported, match="text"):
+            write(tmp_path / "m.safetensors", form, tmp_path / "x.onnx" if form == "onnx" else tmp_path / "x")
