@@ -79,7 +79,10 @@ class StackConfig:
 # What each task is made of: the inputs and the heads it can have, imported when a model needs them (a stream starts in
 # 0.1 s). Tasks with a SequenceInput have a head whose `shapes` needs the stack's output size only.
 TASKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "forecast": (("inputs.fitted.TableInput",), ("heads.forecast.ForecastHead",)),
+    "forecast": (
+        ("inputs.fitted.TableInput", "inputs.frames.FramesInput"),
+        ("heads.forecast.ForecastHead", "heads.frames.NextFramesHead"),
+    ),
     "classify": (
         ("inputs.sequence.SequenceInput", "inputs.tokens.TokenInput", "inputs.frames.FramesInput"),
         ("heads.classify.ClassifyHead",),
@@ -88,7 +91,10 @@ TASKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("inputs.sequence.SequenceInput", "inputs.tokens.TokenInput", "inputs.frames.FramesInput"),
         ("heads.tag.TagHead", "heads.slots.SlotHead"),
     ),
-    "detect": (("inputs.sequence.SequenceInput",), ("heads.detect.DetectHead",)),
+    "detect": (
+        ("inputs.sequence.SequenceInput", "inputs.frames.FramesInput"),
+        ("heads.detect.DetectHead", "heads.frames.OddFramesHead"),
+    ),
     "translate": (("inputs.text.PairInput", "inputs.dialogues.DialogueInput"), ("heads.translate.TranslateHead",)),
     "generate": (("inputs.text.TextInput",), ("heads.generate.GenerateHead",)),
 }
@@ -98,9 +104,9 @@ TASKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 def kinds_of(task: str) -> tuple[tuple[type, ...], tuple[type, ...]]:
     """The types of a task's inputs and of its heads.
 
-    >>> inputs, heads = kinds_of("detect")
+    >>> inputs, heads = kinds_of("forecast")
     >>> [kind.__name__ for kind in (*inputs, *heads)]
-    ['SequenceInput', 'DetectHead']
+    ['TableInput', 'FramesInput', 'ForecastHead', 'NextFramesHead']
     """
     inputs, heads = TASKS[task]
     return tuple(_find(place) for place in inputs), tuple(_find(place) for place in heads)
@@ -136,6 +142,11 @@ class ModelConfig:
             raise ValueError("bidirectional stacks are for sequences that are complete: classify and tag")
         if self.task == "generate" and self.stack.cell.decay:
             raise ValueError("text has no clock: a language model's cell is without decay")
+        of_frames = type(self.input).__name__ == "FramesInput"
+        if self.task in ("forecast", "detect") and of_frames != hasattr(self.head, "member_shapes"):
+            raise ValueError(
+                f"the input {type(self.input).__name__} does not go with the head {type(self.head).__name__}"
+            )
         of_words = type(self.input).__name__ == "TokenInput"
         if self.task == "tag" and of_words != (type(self.head).__name__ == "SlotHead"):
             raise ValueError("labels of words have a SlotHead, labels of other rows a TagHead")
@@ -153,6 +164,9 @@ class ModelConfig:
             return self._translate_shapes(self.input)
         if self.task == "generate":
             return self._generate_shapes(self.input)
+        if hasattr(self.head, "member_shapes"):  # frames ahead
+            found: Shapes = self.head.member_shapes(self)
+            return found
         parts = {"input": self.input.shapes()}
         if self.task == "forecast":
             parts["stack"] = self.stack.shapes(self.input.step_size)

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from carousel.anomaly import runs
 from carousel.heads.detect import Scores, most_of
+from carousel.inputs.clips import Clips
 from carousel.inputs.rows import Sequences
 
-__all__ = ["interval_table", "per_array", "score_table"]
+__all__ = ["frame_scores", "interval_table", "per_array", "score_table"]
 
 Ints = NDArray[np.int64]
 
@@ -31,6 +32,20 @@ def score_table(sequences: Sequences, found: Scores, columns: tuple[str, ...]) -
     return nw.from_dict({column.name: column for column in made}).to_native()
 
 
+def frame_scores(clips: Clips, found: Scores, columns: tuple[str, ...]) -> Any:
+    """A row for each frame: its clip, number and seconds, then score, anomaly and because (where in the picture)."""
+    because = [
+        ", ".join(most_of(p, columns)) if odd else None for p, odd in zip(found.parts, found.anomaly, strict=True)
+    ]
+    score = [None if np.isnan(s) else float(s) for s in found.score]
+    table = {
+        "score": np.array(score, dtype=object),
+        "anomaly": found.anomaly,
+        "because": np.array(because, dtype=object),
+    }
+    return clips.rows_table(table, {"score": nw.Float64(), "anomaly": nw.Boolean(), "because": nw.String()})
+
+
 def interval_table(sequences: Sequences, found: Scores, columns: tuple[str, ...], gap: int) -> Any:
     """A row for each run of anomalies with at most `gap` other rows between; of arrays a dict of lists."""
     spans = _merged(runs(found.anomaly, sequences.offsets), sequences.offsets, gap)
@@ -46,6 +61,8 @@ def interval_table(sequences: Sequences, found: Scores, columns: tuple[str, ...]
         edges = {name: [int(sequences.row[span[k]]) for span in spans] for k, name in enumerate(names)}
         return {"id": [int(owner[a]) for a, _ in spans]} | edges | rest
     kinds = {"rows": nw.Int64(), "score": nw.Float64(), "because": nw.String()}
+    if isinstance(sequences, Clips):
+        sequences = sequences.keyed()
     keys, roles, backend, made = sequences.keys, sequences.roles, sequences.backend, []
     at = [sequences.row[spans[:, k]] - 1 for k in (0, 1)]
     if roles.id:

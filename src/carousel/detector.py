@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 
 from carousel.anomaly import detection
 from carousel.config import ModelConfig, from_json, to_json
-from carousel.detect_tables import interval_table, per_array, score_table
+from carousel.detect_tables import frame_scores, interval_table, per_array, score_table
 from carousel.detection import DetectConfig, Rows, errors_of, train_detector
 from carousel.errors import CarouselError, DataError
+from carousel.frame_forecasts import FRAME_DEFAULTS, fit_odd_frames, score_frames
 from carousel.heads.detect import DetectHead, Scores, score_rows
 from carousel.heads.detect_fit import best_threshold
+from carousel.inputs.clips import Clips
+from carousel.inputs.frames import Frames, FramesInput
 from carousel.inputs.labels import label_array, label_column
 from carousel.inputs.rows import Sequences, channels
 from carousel.inputs.sequence import SequenceInput
@@ -75,6 +78,7 @@ class Detector(SequenceEstimator):
         refit=False,
         threads=1,  # small steps: a second thread costs more than it brings
     )
+    frame_defaults: ClassVar[TrainConfig] = FRAME_DEFAULTS
     _parameters = (
         "method",
         "id",
@@ -83,6 +87,7 @@ class Detector(SequenceEstimator):
         "static",
         "categorical",
         "long",
+        "frames",
         "target",
         "reference",
         "rest",
@@ -101,6 +106,7 @@ class Detector(SequenceEstimator):
         static: Sequence[str] = (),
         categorical: Sequence[str] = (),
         long: Sequence[str] | None = None,
+        frames: str | Frames | None = None,
         target: str | None = None,
         reference: Literal["training", "history"] = "training",
         rest: int = 0,
@@ -115,6 +121,7 @@ class Detector(SequenceEstimator):
         self.static = static
         self.categorical = categorical
         self.long = long
+        self.frames = frames
         self.target = target
         self.reference = reference
         self.rest = rest
@@ -144,6 +151,8 @@ class Detector(SequenceEstimator):
         source = source or ("data" if is_frame(X) else "X")
         sequences = self._read_to_fit(X, self.target, source)
         marked = self._marked(sequences, y)
+        if isinstance(sequences, Clips):
+            return self._fit_frames(sequences, marked != 1, valid, checkpoint, resume, progress)
         learned, held = self._split(sequences, marked == 1)
         seen = self._input(sequences, np.flatnonzero(learned))
         config = ModelConfig("detect", seen, self._stack(seen), self._head(sequences, seen, learned), self.seeds)
@@ -173,6 +182,8 @@ class Detector(SequenceEstimator):
         sequences, found = self._found(X, source)
         if sequences.backend is None:
             return per_array(found.anomaly, sequences, X)
+        if isinstance(sequences, Clips):
+            return frame_scores(sequences, found, self.columns_)
         return score_table(sequences, found, self.columns_)
 
     def scores(self, X: Any, *, source: str | None = None) -> Any:
@@ -180,6 +191,8 @@ class Detector(SequenceEstimator):
         sequences, found = self._found(X, source)
         if sequences.backend is None:
             return per_array(found.score, sequences, X)
+        if isinstance(sequences, Clips):
+            return found.score
         made = np.empty_like(found.score)
         made[sequences.row - 1] = found.score
         return made
@@ -224,6 +237,8 @@ class Detector(SequenceEstimator):
     def scored(self, sequences: Sequences) -> Scores:
         """Of the rows of sequences that `read` gave, in the sequences' order."""
         config = self._fitted()
+        if isinstance(sequences, Clips):
+            return score_frames(self.model_, config, sequences)
         rows = self._rows(sequences, config)
         return score_rows(config.head, errors_of(self.model_, config, rows), rows.values, sequences.offsets)
 
@@ -239,6 +254,37 @@ class Detector(SequenceEstimator):
         head: DetectHead = self._fitted().head
         return head.threshold
 
+    def _fit_frames(
+        self,
+        clips: Clips,
+        normal: Flags,
+        valid: Any,
+        checkpoint: str | PathLike[str] | None,
+        resume: bool,
+        progress: Progress | None,
+    ) -> Self:
+        usual = self.scoring == DetectConfig()
+        trained = fit_odd_frames(
+            clips,
+            normal,
+            self._frames(),
+            dataclasses.replace(self.scoring, level=()) if usual else self.scoring,
+            self.settings,
+            reference=self.reference,
+            rest=int(self.rest),
+            seeds=int(self.seeds),
+            threshold=1.0 if self.reference == "training" else MARGIN,
+            checkpoint=None if checkpoint is None else Path(checkpoint),
+            resume=resume,
+            progress=progress,
+        )
+        self.provenance_ = {"versions": versions(), "train": to_json(self.settings)} | trained.provenance
+        self.provenance_["scoring"] = to_json(self.scoring)
+        self._keep(trained.config, trained.weights)
+        if valid is not None:
+            self._choose_threshold(valid)
+        return self
+
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
         """The fitted estimator from a model file; ModelFileError where the file is refused or of another task."""
@@ -250,6 +296,11 @@ class Detector(SequenceEstimator):
     @classmethod
     def _parameters_of(cls, config: ModelConfig, provenance: dict[str, Any]) -> dict[str, Any]:
         head: DetectHead = config.head
+        if isinstance(config.input, FramesInput):
+            found = super()._parameters_of(config, provenance)
+            found["frames"] = Frames.fitted(config.input, config.head.patch)
+            target = next(iter(config.input.roles.target), None)
+            return found | {"reference": head.reference, "rest": head.rest, "target": target}
         more = {"method": head.method, "reference": head.reference, "rest": head.rest}
         return (
             super()._parameters_of(config, provenance) | more | {"target": next(iter(config.input.roles.target), None)}
@@ -266,6 +317,8 @@ class Detector(SequenceEstimator):
             raise CarouselError("rest is about reference='history'; leave it out, or choose that.")
         if not isinstance(self.scoring, DetectConfig):
             raise CarouselError(f"scoring must be a DetectConfig, got {self.scoring!r}.")
+        if self.frames is not None and self.method != "forecast":
+            raise CarouselError("an odd frame is one that was not expected: frames go with method='forecast' alone.")
         if self.settings.bidirectional:
             raise CarouselError("a detector reads forwards only; leave bidirectional out.")
         if valid is not None and is_frame(valid) and self.target is None:
@@ -347,7 +400,7 @@ class Detector(SequenceEstimator):
             raise CarouselError("y goes with arrays; of a table name the target column.")
         if sequences.target is None:
             return np.full(count, np.nan)
-        return label_column(sequences.target, "event", sequences.source).values[sequences.row - 1]
+        return sequences.given(label_column(sequences.target, "event", sequences.source).values)
 
     def _choose_threshold(self, valid: Any) -> None:
         pair = isinstance(valid, tuple)

@@ -15,12 +15,14 @@ from carousel.classifier import Classifier
 from carousel.config import ModelConfig, StackConfig, to_json
 from carousel.detector import Detector
 from carousel.errors import CarouselError, DataError
-from carousel.estimator import Estimator, versions
+from carousel.estimator import versions
 from carousel.forecasting import scaled_quantiles, train_forecaster
+from carousel.frame_forecasts import FrameForecasts
 from carousel.generator import Generator
 from carousel.heads.forecast import DEFAULT_QUANTILES, ForecastHead, read_out
 from carousel.inputs.clock import useful_calendar
 from carousel.inputs.fitted import TableInput, fit_columns
+from carousel.inputs.frames import Frames, FramesInput
 from carousel.inputs.origins import (
     SkippedSeries,
     Split,
@@ -43,7 +45,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-class Forecaster(Estimator):
+class Forecaster(FrameForecasts):
     """Forecasts of many series by one global LSTM: quantiles of the next `horizon` steps.
 
     Columns by role: `id` which series (None: one), `time` when (None: the only timestamp column, else the order of
@@ -51,6 +53,7 @@ class Forecaster(Estimator):
     (None: every column without a role), `static` constant in a series, `known` known for the steps ahead as well.
     Missing values are allowed in all but id and time. `season` in steps (None: inferred), `context` rows that the
     model sees (None: from season and horizon), `quantiles` with 0.5 among them, `seeds` members of the ensemble.
+    With `frames` (the column that names clips, or `Frames(...)`) the next frames of clips are forecast instead.
 
     Quantiles by direct multi-horizon regression (Wen et al. 2017), calibrated on held-out windows.
 
@@ -74,6 +77,7 @@ class Forecaster(Estimator):
         "season",
         "context",
         "quantiles",
+        "frames",
         "seeds",
         "config",
     )
@@ -91,6 +95,7 @@ class Forecaster(Estimator):
         season: int | None = None,
         context: int | None = None,
         quantiles: Sequence[float] = DEFAULT_QUANTILES,
+        frames: str | Frames | None = None,
         seeds: int = 1,
         config: TrainConfig = TrainConfig(),
     ) -> None:
@@ -104,6 +109,7 @@ class Forecaster(Estimator):
         self.season = season
         self.context = context
         self.quantiles = quantiles
+        self.frames = frames
         self.seeds = seeds
         self.config = config
 
@@ -129,6 +135,12 @@ class Forecaster(Estimator):
         for parameters out of range.
         """
         self._check_params()
+        if self.frames is not None:
+            if skip_short:
+                raise CarouselError("skip_short is about series; clips that are too short only give no windows.")
+            place = None if checkpoint is None else Path(checkpoint)
+            self._fit_frames(frame, valid, source, checkpoint=place, resume=resume, progress=progress)
+            return self
         roles = infer_roles(
             frame,
             id=self.id,
@@ -174,6 +186,10 @@ class Forecaster(Estimator):
         training, or where a series has no observed target.
         """
         config = self._fitted()
+        if isinstance(config.input, FramesInput):
+            if future is not None:
+                raise DataError("future: clips have nothing that is known ahead; leave it out.")
+            return self.predict_frames(frame, source=source)[1]
         if future is not None and not config.input.roles.known:
             raise DataError("future: the model was trained without known columns; leave it out.")
         table = config.input
@@ -203,9 +219,18 @@ class Forecaster(Estimator):
             self._rows = Rows(series, config.input)
         return self._quantiles(self._rows, np.asarray(origins, np.int64))
 
+    @property
+    def settings(self) -> TrainConfig:
+        """The choices of training: `config`, or where that is the usual one and `frames` are given, theirs."""
+        usual = self.frames is not None and self.config == TrainConfig()
+        return self.frame_defaults if usual else super().settings
+
     @classmethod
     def _parameters_of(cls, config: ModelConfig, provenance: dict[str, Any]) -> dict[str, Any]:
         roles = config.input.roles
+        if isinstance(config.input, FramesInput):
+            more = {"frames": Frames.fitted(config.input, config.head.patch), "time": roles.time, "seeds": config.seeds}
+            return more | {"horizon": config.head.horizon, "context": config.head.context}
         return {
             "horizon": config.input.horizon,
             "id": roles.id,
@@ -293,7 +318,7 @@ class Forecaster(Estimator):
     def _keep(self, config: ModelConfig, weights: dict[str, NDArray[Any]]) -> None:
         super()._keep(config, weights)
         self._rows = None
-        self.season_ = max(config.input.seasons, default=1)
+        self.season_ = 1 if isinstance(config.input, FramesInput) else max(config.input.seasons, default=1)
 
     def _quantiles(self, rows: Rows, origins: Ints) -> Floats:
         made = scaled_quantiles(self.model_, rows, origins)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from carousel.errors import CarouselError
+from carousel.frame_options import Crop, Every, FramesColumn, Grey, Mirror, Rate, Size, SkipBad, choices
 from carousel.options import Data, Debug, Json, Names, names, naming, noting, read, require_place, write_json
 
 __all__ = ["app", "refusal", "rows_until", "run", "search", "sequence_columns", "span_number", "tell"]
@@ -79,6 +80,14 @@ def forecast(
     context: Annotated[
         int | None, typer.Option(metavar="ROWS", help="Rows that the model sees; without it from season and horizon.")
     ] = None,
+    frames: FramesColumn = None,
+    size: Size = None,
+    grey: Grey = False,
+    crop: Crop = None,
+    rate: Rate = None,
+    every: Every = None,
+    mirror: Mirror = False,
+    skip_bad: SkipBad = False,
     seeds: Seeds = 1,
     set_: Set = None,
     tune: Tune = None,
@@ -87,7 +96,7 @@ def forecast(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Learn to forecast the next steps of each series.
+    """Learn to forecast the next steps of each series, or with --frames the next frames of clips.
 
     \b
     Example:
@@ -98,7 +107,9 @@ def forecast(
     from carousel.estimators import Forecaster
     from carousel.train import TrainConfig
 
-    config = TrainConfig().with_settings(set_ or [])
+    given = {"size": size, "grey": grey, "crop": crop, "rate": rate, "every": every, "mirror": mirror}
+    clips = choices(frames, data, skip_bad=skip_bad, **given)
+    config = (TrainConfig() if clips is None else Forecaster.frame_defaults).with_settings(set_ or [])
     frame = read(data)
     columns = frame.columns
     model = Forecaster(
@@ -111,6 +122,7 @@ def forecast(
         known=names(known, columns) or (),
         season=season,
         context=context,
+        frames=clips,
         seeds=seeds,
         config=config,
     )
@@ -153,6 +165,14 @@ def detect(
         Path | None, typer.Option(metavar="FILE", help="Rows with labels, to choose the threshold on.")
     ] = None,
     until: Until = None,
+    frames: FramesColumn = None,
+    size: Size = None,
+    grey: Grey = False,
+    crop: Crop = None,
+    rate: Rate = None,
+    every: Every = None,
+    mirror: Mirror = False,
+    skip_bad: SkipBad = False,
     seeds: Seeds = 1,
     set_: Set = None,
     tune: Tune = None,
@@ -169,6 +189,9 @@ def detect(
     require_place(out, (".safetensors",))
     from carousel.estimators import Detector
 
+    given = {"size": size, "grey": grey, "crop": crop, "rate": rate, "every": every, "mirror": mirror}
+    clips = choices(frames, data, skip_bad=skip_bad, **given)
+    usual = Detector.defaults if clips is None else Detector.frame_defaults
     frame = read(data)
     model = Detector(
         method,  # type: ignore[arg-type]
@@ -179,8 +202,9 @@ def detect(
         reference=reference,  # type: ignore[arg-type]
         rest=rest,
         scoring=_scoring(smooth, level, risk),
+        frames=clips,
         seeds=seeds,
-        config=Detector.defaults.with_settings(set_ or []),
+        config=usual.with_settings(set_ or []),
     )
     frame = rows_until(frame, time, until, data)
     more = {"valid": None if valid is None else read(valid)}

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from carousel.errors import CarouselError
-from carousel.options import read
+from carousel.options import read, require_place, write_json
 
-__all__ = ["Crop", "Encoder", "Every", "FramesColumn", "Grey", "Mirror", "Rate", "Size", "SkipBad", "choices", "clips"]
+__all__ = [
+    "Crop",
+    "Encoder",
+    "Every",
+    "FramesColumn",
+    "Grey",
+    "Mirror",
+    "Rate",
+    "Render",
+    "Size",
+    "SkipBad",
+    "choices",
+    "clips",
+    "predict",
+    "refuse",
+]
 
 FramesColumn = Annotated[
     str | None,
@@ -30,6 +46,14 @@ Encoder = Annotated[
     str | None, typer.Option(metavar="SIZES", help="frames: filters of the encoder's convolutions, as 16,32,64.")
 ]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="frames: leave out what cannot be read, and count it.")]
+
+Render = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PLACE",
+        help="frames: draw what was said on the clip: a video, a folder for several clips, a .png of frames ahead.",
+    ),
+]
 
 
 def choices(column: str | None, data: Path, **given: Any) -> Any:
@@ -71,6 +95,47 @@ def clips(estimator: Any, data: Path, skip_bad: bool = False) -> Any:
     import polars as pl
 
     return pl.DataFrame({given.column or "clip": [str(data)]})
+
+
+def refuse(options: dict[str, Any], model: Path) -> None:
+    """Options that say nothing to a model of frames."""
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise CarouselError(f"{given[0]} does not go with models of frames, as {model} is; leave it out.")
+
+
+def predict(estimator: Any, data: Path, *, out: Path | None, show: Path | None, skip_bad: bool, as_json: bool) -> None:
+    """Labels or scores as a table, frames ahead as arrays, and either drawn where that is wanted."""
+    from carousel import atomic, frame_output, progress
+    from carousel.inputs.files import table_bytes
+
+    ahead = estimator.config_.task == "forecast"
+    if out is not None:
+        require_place(out, (".npz",) if ahead else (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson"))
+    if show is not None:
+        frame_output.require_render(show, ahead)
+    if ahead and out is None and show is None:
+        raise CarouselError("frames ahead are no table; name a file with --out FILE.npz, or a picture with --render.")
+    table = clips(estimator, data, skip_bad)
+    with progress.counting("decoding clips") as told:
+        estimator.decoding_ = told
+        source = str(data)
+        found: Any = frame_output.ahead(estimator, table, source) if ahead else estimator.predict(table, source=source)
+    with progress.counting("drawing") as told:
+        drawn = [] if show is None else frame_output.draw(estimator, table, found, show, str(data), told)
+    if ahead:
+        if out is not None:
+            frame_output.write_arrays(found, out)
+        if as_json:
+            write_json({"out": None if out is None else str(out), "clips": len(found), "drawn": drawn})
+        return
+    if out is None:
+        sys.stdout.write(table_bytes(found, ".jsonl" if as_json else ".csv").decode())
+        sys.stdout.flush()
+        return
+    atomic.write_bytes(out, table_bytes(found, out.suffix))
+    if as_json:
+        write_json({"out": str(out), "rows": len(found), "columns": found.columns, "drawn": drawn})
 
 
 def _size(text: str) -> Any:

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from carousel.config import ModelConfig, StackConfig
 from carousel.framenet import FrameEncoder
+from carousel.heads import forecast_loss
 from carousel.heads.classify_net import ClassifyNet
 from carousel.heads.detect_net import detect_net
-from carousel.heads.forecast_net import ForecastNet
+from carousel.heads.forecast_net import ForecastNet, pinball
 from carousel.heads.generate_net import GenerateNet
 from carousel.heads.tag_net import TagNet
 from carousel.heads.translate_net import TranslateNet
@@ -25,6 +26,7 @@ from carousel.inputs.sequence import Channels, SequenceInput
 from carousel.inputs.tokens import TokenChannels, TokenInput
 from carousel.inputs.windows import Windows
 from carousel.lstm import LSTM
+from carousel.nextframe import NextFrame
 from carousel.ragged import Ragged
 from carousel.tokenmodel import TokenBatch, TokenModel, token_batch
 
@@ -103,6 +105,18 @@ class ForecastModel(nn.Module):
         self.dropout = nn.Dropout(config.stack.dropout)
 
     def forward(self, batch: Batch) -> Tensor:
+        found: Tensor = self.head(*self._read(batch))
+        return found
+
+    def loss(self, batch: Batch, share: Tensor, quantiles: Tensor) -> Tensor:
+        """The mean quantile loss of the windows' truth, each window and target counted as `share` [n, K] says."""
+        read = self._read(batch)
+        if forecast_loss.computes(self.head, read[0]):
+            return forecast_loss.loss(self.head, *read, batch.truth, share)
+        return pinball(self.head(*read), batch.truth, share, quantiles)
+
+    def _read(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What the head is given: the stack's state at the origin, the steps ahead, the context, naive forecasts."""
         x = self.input(batch.steps, batch.step_codes, self.input.steps)
         x = x.transpose(0, 1).contiguous()  # the core reads and writes whole steps at once
         elapsed = batch.elapsed.t() if self.stack.spec.decay else None
@@ -110,8 +124,7 @@ class ForecastModel(nn.Module):
         static = self.input(batch.static, batch.static_codes, self.input.static)
         state = torch.cat([self.dropout(h[-1]), static], -1)
         ahead = self.input(batch.ahead, batch.ahead_codes, self.input.ahead)
-        found: Tensor = self.head(state, ahead, batch.linear, batch.base)
-        return found
+        return state, ahead, batch.linear, batch.base
 
 
 class SequenceBatch(NamedTuple):
@@ -222,6 +235,8 @@ def build(config: ModelConfig) -> Any:
         )
     if isinstance(config.input, TokenInput):
         return TokenModel(config, _stack(config.stack, config.input.step_size))
+    if config.task in ("forecast", "detect") and isinstance(config.input, FramesInput):
+        return NextFrame(config)
     return ForecastModel(config) if config.task == "forecast" else SequenceModel(config)
 
 

@@ -4,6 +4,7 @@ from carousel.datasets.digits import digits
 from carousel.datasets.examples import Examples, Task
 from carousel.datasets.lags import Adding, Copy, Distractors, Multiplication, NoisyLag, TemporalOrder
 from carousel.datasets.languages import Counting, CycleNavigation, EmbeddedReber, EvenPairs, ModularArithmetic, Parity
+from carousel.datasets.moving import digit_images, digit_order, moving_digits
 
 __all__ = [
     "Adding",
@@ -20,5 +21,8 @@ __all__ = [
     "Parity",
     "Task",
     "TemporalOrder",
+    "digit_images",
+    "digit_order",
     "digits",
+    "moving_digits",
 ]

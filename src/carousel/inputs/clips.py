@@ -52,14 +52,26 @@ class Clips(Sequences):
             static_codes=none.astype(np.int64),
         )
 
-    def rows_table(self, found: dict[str, NDArray[Any]]) -> Any:
+    def keyed(self) -> Clips:
+        """As if the table had one row for each frame: its clip and its number."""
+        place = self.roles.time or "frame"
+        made = [
+            nw.new_series(str(self.roles.id), [self.ids[k] for k in self.owner], backend=self.backend),
+            nw.new_series(place, self.numbers.tolist(), backend=self.backend),
+        ]
+        keys = nw.from_dict({column.name: column for column in made})
+        return replace(
+            self, keys=keys, row=np.arange(len(self.numbers)) + 1, roles=replace(self.roles, time=place), target=None
+        )
+
+    def rows_table(self, found: dict[str, NDArray[Any]], kinds: dict[str, Any] | None = None) -> Any:
         """A table of the kind that the clips came in: a row for each frame, with its number and time in the clip."""
-        owner, backend = self.owner, self.backend
-        names = nw.new_series(self.roles.id or "clip", [self.ids[k] for k in owner], backend=backend)
-        made = [names, nw.new_series(self.roles.time or "frame", self.numbers.tolist(), backend=backend)]
+        keys, backend = self.keyed().keys, self.backend
+        made = [keys[name] for name in keys.columns]
         if not np.isnan(self.seconds).all():
             made.append(nw.new_series("seconds", np.round(self.seconds, 6).tolist(), backend=backend))
-        made += [nw.new_series(name, values.tolist(), backend=backend) for name, values in found.items()]
+        for name, values in found.items():
+            made.append(nw.new_series(name, values.tolist(), (kinds or {}).get(name), backend=backend))
         return nw.from_dict({column.name: column for column in made}).to_native()
 
 
@@ -107,10 +119,11 @@ def read_clips(
     kept = [ids[k] for k in found.kept]
     rows = [np.flatnonzero(owner == k) for k in found.kept]
     starts = _starts(table, roles, source) if roles.time and roles.time in table.columns and target else None
+    exact = choices.every == 1 and choices.rate is None
     row = np.zeros(len(found.numbers), np.int64)
     for k, own in enumerate(rows):
         a, b = found.offsets[k], found.offsets[k + 1]
-        row[a:b] = _rows_of_frames(own, starts, found.numbers[a:b], kept[k], source) + 1
+        row[a:b] = _rows_of_frames(own, starts, found.numbers[a:b], exact, kept[k], source) + 1
     return Clips(
         roles=roles,
         ids=kept,
@@ -143,8 +156,8 @@ def _starts(table: columns.Frame, roles: Roles, source: str) -> Floats:
     return found
 
 
-def _rows_of_frames(own: Ints, starts: Floats | None, numbers: Ints, name: str, source: str) -> Ints:
-    """Of each frame the row (from 0) of the table that speaks of it, -1: none does."""
+def _rows_of_frames(own: Ints, starts: Floats | None, numbers: Ints, exact: bool, name: str, source: str) -> Ints:
+    """Of each frame the row (from 0) of the table that speaks of it, -1: none does; `exact`: no frame was left out."""
     if starts is not None:
         at = starts[own]
         order = np.argsort(at, kind="stable")
@@ -163,10 +176,11 @@ def _rows_of_frames(own: Ints, starts: Floats | None, numbers: Ints, name: str, 
         return np.where(place >= 0, own[np.maximum(place, 0)], -1)
     if len(own) == 1:
         return np.full(len(numbers), own[0])
-    if len(own) != numbers[-1] + 1:
+    count = int(numbers[-1]) + 1
+    if len(own) < count or (exact and len(own) > count):
         raise DataError(
-            f"{source}: the clip {name!r} has {numbers[-1] + 1} frames and {len(own)} rows; give one row for a clip, one"
-            " for each frame, or a column of frame numbers (time)."
+            f"{source}: the clip {name!r} has {count} frames and {len(own)} rows; give one row for a clip, one for each"
+            " frame, or a column of frame numbers (time)."
         )
     return own[numbers]
 

@@ -67,7 +67,8 @@ class FramesInput:
     """Clips as a model of sequences reads them: pictures, and the encoder that turns each into `features` numbers.
 
     `mean` and `scale` [C] are of the training frames, of bytes as numbers in [0, 1]. The encoder has one convolution
-    (3 x 3, stride 2, group norm, ReLU) for each of `filters`, then one linear layer. `shift` (share of the sides) and
+    (3 x 3, stride 2, group norm, ReLU) for each of `filters`, then one linear layer; models that predict frames have no
+    encoder. `shift` (share of the sides) and
     `flip` are how frames of a clip are moved and mirrored together in training.
     """
 
@@ -75,8 +76,8 @@ class FramesInput:
     picture: Picture
     mean: tuple[float, ...]
     scale: tuple[float, ...]
-    filters: tuple[int, ...]
-    features: int
+    filters: tuple[int, ...] = ()
+    features: int = 0
     shift: float = 0.0
     flip: bool = False
 
@@ -85,7 +86,8 @@ class FramesInput:
             raise ValueError(f"mean and scale need {self.picture.channels} numbers each")
         if not all(s > 0 for s in self.scale):
             raise ValueError(f"scale must be positive, got {self.scale}")
-        _check_encoder(self.picture.size, self.filters, self.features)
+        if self.filters or self.features:
+            _check_encoder(self.picture.size, self.filters, self.features)
         if not 0 <= self.shift < 0.5:
             raise ValueError(f"shift must be a share of the sides in [0, 0.5), got {self.shift}")
 
@@ -139,7 +141,8 @@ class Frames:
     `column` holds in tables the place of each clip (a video file, a folder of images, an .npy or .npz file), from
     `root` (None: the working folder); arrays [T, H, W] or [T, H, W, C] need no column. `size` is a side or (height,
     width), `grey`, `crop`, `every` and `rate` say what is kept (see `Picture`); `filters`, `features`, `shift` and
-    `flip` are of the encoder and its training (see `FramesInput`). `skip_bad` leaves out what cannot be read, with a
+    `flip` are of the encoder and its training (see `FramesInput`), `patch` is the side of the pieces that models of the
+    next frames see as one place. `skip_bad` leaves out what cannot be read, with a
     warning that counts it. `workers` processes decode (None: one a processor, 0: none); decoded frames stay in memory
     up to `cache` MiB, beyond that in a temporary file.
 
@@ -159,6 +162,7 @@ class Frames:
     features: int = 64
     shift: float = 0.06
     flip: bool = False
+    patch: int = 4
     skip_bad: bool = False
     workers: int | None = None
     cache: int = 256
@@ -190,7 +194,7 @@ class Frames:
         return given
 
     @classmethod
-    def fitted(cls, seen: FramesInput) -> Frames:
+    def fitted(cls, seen: FramesInput, patch: int = 4) -> Frames:
         """The choices of a trained model."""
         p = seen.picture
         return cls(
@@ -200,10 +204,11 @@ class Frames:
             crop=p.crop,
             every=p.every,
             rate=p.rate,
-            filters=seen.filters,
-            features=seen.features,
+            filters=seen.filters or cls.filters,
+            features=seen.features or cls.features,
             shift=seen.shift,
             flip=seen.flip,
+            patch=patch,
         )
 
 
@@ -251,7 +256,8 @@ def _bytes(raw: NDArray[Any]) -> Bytes:
             raise BadFrame("it holds values that are not finite")
         if raw.min() < 0 or raw.max() > 1:
             raise BadFrame(f"its numbers lie in {raw.min():g} ... {raw.max():g}, where 0 ... 1 was expected")
-        return np.rint(raw * 255).astype(np.uint8)
+        bright: Bytes = np.rint(raw * 255).astype(np.uint8)
+        return bright
     if raw.dtype.kind in "iu":
         if raw.min() < 0 or raw.max() > 255:
             raise BadFrame(f"its numbers lie in {raw.min()} ... {raw.max()}, where 0 ... 255 was expected")

@@ -210,11 +210,17 @@ class Store:
                 self.parts.append(last[:-frames])
             frames -= min(frames, len(last))
 
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
+
     def frozen(self) -> Bytes:
         """All frames [N, H, W, C]; nothing can be added afterwards."""
         if self.file is not None:
             self.file.flush()
-            return np.memmap(self.file, np.uint8, "r", shape=(self.frames, *self.shape))
+            mapped = np.memmap(self.file, np.uint8, "r", shape=(self.frames, *self.shape))
+            self.close()  # what is mapped stays
+            return mapped
         found = np.empty((self.frames, *self.shape), np.uint8)
         at, parts = 0, self.parts[::-1]
         self.parts = []
@@ -238,13 +244,21 @@ class Decoded(NamedTuple):
 
 def decode_all(paths: Sequence[str], choices: Frames, progress: Callable[[int, int], None] | None = None) -> Decoded:
     """Raises the first clip's DataError, unless bad frames are to be skipped and some clip is left."""
-    picture = choices.picture
-    store = Store(picture.shape, choices.cache << 20)
+    store = Store(choices.picture.shape, choices.cache << 20)
+    try:
+        return _decoded(paths, choices, store, progress)
+    finally:
+        store.close()
+
+
+def _decoded(
+    paths: Sequence[str], choices: Frames, store: Store, progress: Callable[[int, int], None] | None
+) -> Decoded:
     numbers: list[Ints] = []
     seconds: list[Floats] = []
     lengths, kept, faults, refused = [], [], [], None
     length = 0
-    for found in decode(paths, picture, skip_bad=choices.skip_bad, workers=choices.workers):
+    for found in decode(paths, choices.picture, skip_bad=choices.skip_bad, workers=choices.workers):
         if isinstance(found, Chunk):
             store.add(found.pictures)
             numbers.append(found.numbers)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,10 +17,11 @@ from numpy.typing import NDArray
 from carousel.errors import DataError, MissingExtra
 from carousel.inputs.frames import BadFrame, Bytes, Picture, one_clip, prepare, require_shape
 
-__all__ = ["ARRAYS", "IMAGES", "Frame", "is_media", "read_clip"]
+__all__ = ["ARRAYS", "IMAGES", "Frame", "clip_rate", "is_media", "raw_frames", "read_clip"]
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".pgm", ".ppm")
 ARRAYS = (".npy", ".npz")
+SLACK = 2  # frames that a file may have fewer of than it says: clocks are rounded
 EARLY = 1e-6  # seconds by which a frame may come before it is due: clocks of videos are fractions
 
 
@@ -47,11 +49,7 @@ def read_clip(path: str | Path, picture: Picture, fault: Fault | None = None) ->
     size; with `fault` a frame that cannot be used is left out instead, and the callback is told why. MissingExtra
     where PyAV or Pillow are needed.
     """
-    place = Path(path)
-    if not place.exists():
-        raise DataError(f"{path}: there is no such file or folder; check the path.")
-    raw = _folder if place.is_dir() else _array if place.suffix.lower() in ARRAYS else _video
-    due, first, count, found = 0.0, None, 0, raw(place)
+    due, first, count, found = 0.0, None, 0, raw_frames(Path(path))
     while True:
         try:
             taken = next(found, None)
@@ -83,6 +81,25 @@ def read_clip(path: str | Path, picture: Picture, fault: Fault | None = None) ->
         raise DataError(f"{path}: no frame could be read; leave the clip out.")
 
 
+def raw_frames(place: Path) -> Iterator[Raw]:
+    """All frames as they are: number, seconds (NaN without a clock), and the picture or what gives it."""
+    if not place.exists():
+        raise DataError(f"{place}: there is no such file or folder; check the path.")
+    return (_folder if place.is_dir() else _array if place.suffix.lower() in ARRAYS else _video)(place)
+
+
+def clip_rate(path: str | Path) -> Fraction | None:
+    """Frames a second of a video; None of images and arrays, which have no clock."""
+    place = Path(path)
+    if place.is_dir() or place.suffix.lower() in ARRAYS:
+        return None
+    import av
+
+    with av.open(str(place)) as container:
+        rate = container.streams.video[0].average_rate
+        return None if rate is None else Fraction(rate)
+
+
 class _At(BadFrame):
     """A fault with the name of the frame or file in it."""
 
@@ -107,22 +124,55 @@ def _video(place: Path) -> Iterator[Raw]:
             raise DataError(f"{place}: the file holds no video stream; give a video.")
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
-        frames, number, begin = container.decode(stream), 0, None
-        while True:
+        stream.codec_context.options = {"err_detect": "explode"}  # a damaged frame shall not be made up from others
+        expected, number, begin, seconds = _length(container, stream), 0, None, float("nan")
+        for packet in _packets(container, stream):
             try:
-                frame = next(frames, None)
+                frames = packet.decode()
             except (av.FFmpegError, OSError, ValueError) as error:
-                raise _At(
-                    f"frame {number} cannot be decoded ({_reason(error)}), the file is damaged or cut off"
-                ) from None
-            if frame is None:
-                break
-            begin = frame.time if begin is None else begin
-            seconds = float("nan") if frame.time is None or begin is None else float(frame.time - begin)
-            yield number, seconds, _still(frame, number)
-            number += 1
-        if stream.frames and number < stream.frames - 1:
-            raise _At(f"the file breaks off after {number} of {stream.frames} frames")
+                yield number, seconds, _bad(f"frame {number} cannot be decoded ({_reason(error)})")
+                number += 1
+                continue
+            for frame in frames:
+                begin = frame.time if begin is None else begin
+                seconds = float("nan") if frame.time is None or begin is None else float(frame.time - begin)
+                yield number, seconds, _still(frame, number)
+                number += 1
+        if number < expected - SLACK:
+            yield number, seconds, _bad(f"the file breaks off after {number} of about {expected} frames")
+
+
+def _packets(container: Any, stream: Any) -> Iterator[Any]:
+    """All packets, up to where the file cannot be taken apart any more."""
+    import av
+
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except (av.FFmpegError, OSError):
+            return
+        if packet is None:
+            return
+        yield packet
+
+
+def _length(container: Any, stream: Any) -> int:
+    """Frames that the file says it has, as a count or as a duration; 0 where it says neither."""
+    if stream.frames:
+        return int(stream.frames)
+    rate = stream.average_rate
+    if stream.duration is not None and stream.time_base is not None and rate:
+        return int(stream.duration * stream.time_base * rate)
+    alone = len(container.streams) == 1
+    return int(container.duration / 1e6 * rate) if alone and container.duration and rate else 0
+
+
+def _bad(why: str) -> Callable[[], NDArray[Any]]:
+    def image() -> NDArray[Any]:
+        raise _At(why)
+
+    return image
 
 
 def _still(frame: Any, number: int) -> Callable[[], NDArray[Any]]:
@@ -186,21 +236,27 @@ def _array(place: Path) -> Iterator[Raw]:
         yield number, float("nan"), found[number]
 
 
+def _one_of(archive: Any, place: Path) -> NDArray[Any]:
+    with archive:
+        names = archive.files
+        name = names[0] if len(names) == 1 else "frames"
+        if name not in names:
+            raise DataError(
+                f"{place}: the file holds {', '.join(names) or 'no array'}; name the one of frames 'frames'."
+            )
+        found: NDArray[Any] = archive[name]
+        return found
+
+
 def load_array(place: Path) -> NDArray[Any]:
     """The one array of an .npy (mapped, not read) or .npz file."""
     try:
         with place.open("rb") as file:
-            empty = not file.read(1)
-        loaded: Any = None if empty else np.load(place, mmap_mode="r", allow_pickle=False)
-        if isinstance(loaded, np.lib.npyio.NpzFile):
-            with loaded:
-                names = loaded.files
-                name = names[0] if len(names) == 1 else "frames"
-                if name not in names:
-                    raise DataError(
-                        f"{place}: the file holds {', '.join(names) or 'no array'}; name the one of frames 'frames'."
-                    )
-                loaded = loaded[name]
+            begin = file.read(2)
+            file.seek(0)
+            loaded: Any = _one_of(np.load(file, allow_pickle=False), place) if begin == b"PK" else None
+        if begin and loaded is None:
+            loaded = np.load(place, mmap_mode="r", allow_pickle=False)
     except DataError:
         raise
     except (OSError, ValueError, EOFError, KeyError, SyntaxError) as error:
