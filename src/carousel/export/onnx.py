@@ -14,10 +14,12 @@ import numpy as np
 
 from carousel import atomic, modelfile
 from carousel.config import ModelConfig
+from carousel.errors import NotSupported
 from carousel.export.layers import Layers
 from carousel.export.onnx_cells import Run, stack
 from carousel.export.onnx_graph import OPSET, Graph
 from carousel.export.onnx_metadata import metadata
+from carousel.inputs.tokens import TokenInput
 
 __all__ = ["GRAPHS", "graph_of", "layers_model", "model_graph", "write"]
 
@@ -62,7 +64,9 @@ def model_graph(model: str | Path, scan: bool = False) -> bytes:
 
 
 def graph_of(config: ModelConfig, weights: Mapping[str, Any], scan: bool = False) -> Graph:
-    """The graph of a model."""
+    """The graph of a model; NotSupported for labels of texts."""
+    if isinstance(config.input, TokenInput):
+        raise NotSupported("a model of labelled texts has no graph from raw rows: its texts are cut into tokens first.")
     found: Graph = import_module(GRAPHS[config.task]).graph(config, weights, scan)
     return found
 

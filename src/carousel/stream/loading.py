@@ -16,6 +16,7 @@ from carousel.errors import CarouselError, NotSupported
 from carousel.heads.classify import class_values
 from carousel.inputs.frames import FramesInput
 from carousel.inputs.sequence import BOUND, SequenceInput
+from carousel.inputs.tokens import TokenInput
 
 __all__ = ["STORAGE", "Model", "add_stack", "answers", "load", "program"]
 
@@ -57,6 +58,8 @@ def _no_streaming_form(config: ModelConfig) -> str:
         return f"a model that can {config.task} has no streaming form"
     if isinstance(config.input, FramesInput):
         return "frames pass through an encoder that streams of rows lack, and have `stream()` of their estimator"
+    if isinstance(config.input, TokenInput):
+        return "texts are read whole, token by token after a vocabulary that streams of rows lack"
     if config.task == "detect" and config.head.method != "forecast":
         return "an autoencoder sees whole windows, so it has no streaming form"
     if config.stack.bidirectional:
