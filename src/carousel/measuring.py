@@ -38,8 +38,8 @@ SUITES = {
     "fit": ("compare",),
     "stream": ("steps", "from_python", "many", "cold"),
 }
-SETS = ("accuracy", "robust", "memory")  # what is measured on sets of data or tasks, which are named
-QUICK = ("memory",)  # those with a short form
+SETS = ("accuracy", "robust", "memory", "small-data", "text")  # on sets of data or tasks, which are named
+QUICK = ("memory", "small-data", "text")  # those with a short form
 
 
 def evaluate(
@@ -213,7 +213,9 @@ def bench(
     seeds: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Of sets and tasks: how many fits, each from another seed.")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="memory: a short form that takes about a minute.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="memory, small-data, text: a short form of a minute or so.")
+    ] = False,
     compiled: Annotated[bool, typer.Option("--compiled", help="variants: beside torch.compile as well.")] = False,
     out: Annotated[
         Path | None,
@@ -231,7 +233,7 @@ def bench(
       carousel bench memory --quick
     """
     if quick and what not in QUICK:
-        raise CarouselError(f"--quick is about {' and '.join(QUICK)}, not about {what}; leave it out.")
+        raise CarouselError(f"--quick is about {', '.join(QUICK)}, not about {what}; leave it out.")
     if what in SETS:
         of_speed = {"--hidden": hidden, "--batch": batch, "--dtype": dtype, "--seconds": seconds}
         _only(what, of_speed | {"--compiled": compiled or None})
