@@ -194,11 +194,15 @@ class Translator(Estimator):
         """The best translation of each text."""
         return [found[0][0] if found else "" for found in self.search(texts, beam=beam)]
 
-    def reply(self, contexts: Sequence[Text], *, mutual: Mutual = MUTUAL, seed: int = 0) -> list[str]:
+    def reply(
+        self, contexts: Sequence[Text], *, mutual: Mutual = MUTUAL, banned: Sequence[str] = (), seed: int = 0
+    ) -> list[str]:
         """A reply to each context, which is a list of turns, or a text with one turn a line; see `replies.Mutual`."""
         if not isinstance(self._fitted().input, DialogueInput):
             raise CarouselError("this model does not know of turns; fit a Translator with turns=3 or so on dialogues.")
-        return [found[0][0] if found else "" for found in self.search(contexts, mutual=mutual, seed=seed)]
+        return [
+            found[0][0] if found else "" for found in self.search(contexts, mutual=mutual, banned=banned, seed=seed)
+        ]
 
     def search(
         self,
@@ -233,10 +237,10 @@ class Translator(Estimator):
                 begun = None if starts is None else [[int(i) for i in starts[k]] for k in which]
                 if mutual is None:
                     hypotheses = self._decode(decoder, limits, beam, ban, sampling, begun, seed)
-                elif sampling is not None or ban:
-                    raise CarouselError("mutual reranking draws as its own sampling says, without banned words.")
+                elif sampling is not None:
+                    raise CarouselError("mutual reranking draws as its own sampling says; leave the other one out.")
                 else:
-                    hypotheses = self._ranked(decoder, limits, mutual, begun, seed)
+                    hypotheses = self._ranked(decoder, limits, mutual, ban, begun, seed)
                 for k, made in zip(which, hypotheses, strict=True):
                     answers = words.decode(f.tokens for f in made)
                     found[k] = [(text, f.score) for text, f in zip(answers, made, strict=True)]
@@ -292,14 +296,20 @@ class Translator(Estimator):
         if sampling is None:
             chosen = Beam(beam.size, beam.length_penalty, beam.coverage_penalty, beam.no_repeat, beam.banned + banned)
             return beam_search(decoder, limits, chosen, begin=BEGIN, end=END, prefixes=prefixes)
-        if banned:
-            raise CarouselError("banned words are for beam search; leave out the sampling or the words.")
         generator = torch.Generator().manual_seed(seed)
-        drawn = sample(decoder, limits, sampling, begin=BEGIN, end=END, generator=generator, prefixes=prefixes)
+        drawn = sample(
+            decoder, limits, sampling, begin=BEGIN, end=END, generator=generator, prefixes=prefixes, banned=banned
+        )
         return [[one] for one in drawn]
 
     def _ranked(
-        self, decoder: TranslateDecoder, limits: list[int], mutual: Mutual, begun: list[list[int]] | None, seed: int
+        self,
+        decoder: TranslateDecoder,
+        limits: list[int],
+        mutual: Mutual,
+        banned: tuple[tuple[int, ...], ...],
+        begun: list[list[int]] | None,
+        seed: int,
     ) -> list[list[Found]]:
         many, count = mutual.candidates, len(limits)
         decoder.keep(torch.arange(count).repeat_interleave(many))
@@ -311,6 +321,7 @@ class Translator(Estimator):
             end=END,
             generator=torch.Generator().manual_seed(seed),
             prefixes=None if begun is None else [prefix for prefix in begun for _ in range(many)],
+            banned=banned,
         )
         offsets = np.concatenate([[0], np.cumsum([len(one.tokens) for one in drawn])]).astype(np.int64)
         made = Tokens(np.array([t for one in drawn for t in one.tokens], np.int64), offsets)

@@ -123,10 +123,10 @@ def beam_search(
         if attention is not None:
             covered = attention.float() if covered is None else covered + attention.float()
         last = (room[active] <= at).repeat_interleave(size)
-        _only(logp, last, torch.full((len(logp),), end))
+        logp = _only(logp, last, torch.full((len(logp),), end))
         if at < forced.shape[1]:
             wanted = forced[active, at].repeat_interleave(size)
-            _only(logp, (wanted >= 0) & ~last, wanted)
+            logp = _only(logp, (wanted >= 0) & ~last, wanted)
         v = logp.shape[1]
         best, index = (score[..., None] + logp.view(len(active), size, v)).flatten(1).topk(min(2 * size, size * v))
         parent = index // v + torch.arange(len(active))[:, None] * size
@@ -161,10 +161,11 @@ def sample(
     end: int | None,
     generator: torch.Generator | None = None,
     prefixes: Sequence[Sequence[int]] | None = None,
+    banned: Sequence[tuple[int, ...]] = (),
 ) -> list[Found]:
     """One continuation of each of B sequences, drawn token by token; `end` None goes on to the limit.
 
-    `begin` is the token before the first one. The generator draws for every sequence in its turn, ended or not, so that
+    `begin` is the token before the first one, `banned` are sequences of tokens that may not appear. The generator draws for every sequence in its turn, ended or not, so that
     a sequence does not depend on when its neighbours end.
     """
     count = len(limits)
@@ -177,7 +178,7 @@ def sample(
     while alive.any():
         logp, _ = decoder.step(tokens)
         logp = logp.float()
-        adjusted = _penalised(_constrain(logp, history, how.no_repeat, ()), history, how.repetition_penalty)
+        adjusted = _penalised(_constrain(logp, history, how.no_repeat, banned), history, how.repetition_penalty)
         tokens = _drawn(adjusted, how, generator)
         if at < forced.shape[1]:
             tokens = torch.where(forced[:, at] >= 0, forced[:, at], tokens)
@@ -214,6 +215,8 @@ def _penalised(logp: Tensor, history: Tensor, penalty: float) -> Tensor:
 def _constrain(given: Tensor, history: Tensor, no_repeat: int, banned: Sequence[tuple[int, ...]]) -> Tensor:
     """Log-probabilities without the tokens that would repeat an n-gram or complete a banned sequence; a row to which
     nothing would be left stays as it is."""
+    if not no_repeat and not banned:
+        return given
     logp = given.clone()
     if no_repeat and history.shape[1] >= no_repeat:
         grams = history.unfold(1, no_repeat, 1)  # [R, ., n]
@@ -230,12 +233,16 @@ def _constrain(given: Tensor, history: Tensor, no_repeat: int, banned: Sequence[
     return torch.where((logp > NEVER).any(1, keepdim=True), logp, given)
 
 
-def _only(logp: Tensor, which: Tensor, token: Tensor) -> None:
-    """Leave the rows `which` [R] no choice but `token` [R], in place."""
+def _only(given: Tensor, which: Tensor, token: Tensor) -> Tensor:
+    """Log-probabilities that leave the rows `which` [R] no choice but `token` [R]."""
     rows = which.nonzero()[:, 0]
+    if not len(rows):
+        return given
+    logp = given.clone()
     kept = logp[rows, token[rows]]
     logp[rows] = NEVER
     logp[rows, token[rows]] = kept.clamp(min=-1e4)  # a banned token may be forced, and then counts as very unlikely
+    return logp
 
 
 def _padded(prefixes: Sequence[Sequence[int]] | None, count: int) -> Tensor:
