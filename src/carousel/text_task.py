@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from carousel.config import ModelConfig
 from carousel.errors import CarouselError
-from carousel.heads.slots import Chain, SlotHead
+from carousel.heads.slots import Chain, SlotHead, best_labels
 from carousel.inputs.corpus import Corpus
 from carousel.inputs.tokens import TextConfig
 from carousel.model import sequence_batch
@@ -27,6 +27,7 @@ Singles = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 POOLED = 16  # batches whose texts are sorted by length together
+LOSS_SHARE = 0.1  # of the loss, beside the share of what is wrong
 EMBEDDED = 0.1  # spread of the embeddings' starting weights
 
 
@@ -35,6 +36,15 @@ class TextBatch(NamedTuple):
     truth: Tensor  # [b] of texts or [N] of words
     weight: Tensor  # 0 where nothing is to be learned
     intent: Tensor  # [b] class numbers, -1 where there is none
+
+
+class Sums(NamedTuple):
+    """Over a batch: the outputs, the summed loss, how many are wrong, and of how many."""
+
+    found: Tensor
+    loss: Tensor
+    wrong: float
+    total: float
 
 
 class TextTask(SequenceTask):
@@ -143,53 +153,63 @@ class TextTask(SequenceTask):
     def loss(self, model: nn.Module, batch: TextBatch) -> Tensor:  # type: ignore[override]
         if not self.per_row:
             return super().loss(model, batch)  # type: ignore[arg-type]
-        total, weight, whole, texts = self._sums(model, batch)
-        found = total / weight.clamp(min=1e-6)
-        return found + whole / max(1, texts) if self.config.head.intent is not None else found
+        words = self._words(model, batch)
+        loss = words.loss / batch.weight.sum().clamp(min=1e-6)
+        if self.config.head.intent is None:
+            return loss
+        whole = self._intents(words.found, batch)
+        return loss + whole.loss / max(1, whole.total)
 
     def metric(self, model: nn.Module, device: torch.device) -> float | None:
-        """The mean loss of what is held out: of texts, or of words with that of the intents beside it."""
-        sums = np.zeros(4)
+        """What is held out: the share of wrong labels, of words with that of wrong intents beside it, and a tenth of
+        the loss, which tells apart what is equally right. Of numbers the loss."""
+        sums = np.zeros((2, 3))  # of words or texts, and of intents: loss, wrong, count
         with torch.no_grad():
             for which in sequence_chunks(self.examples_.channels, self.judged):
                 batch = self._batch_of(which, None, None, device)
-                if self.per_row:
-                    sums += [float(part) for part in self._sums(model, batch)]
-                else:
-                    sums[:2] += float(self._losses(model(batch.seen), batch)), float(batch.weight.sum())
-        if not sums[1]:
+                first = self._words(model, batch, judged=True) if self.per_row else self._texts(model, batch)
+                sums[0] += float(first.loss), first.wrong, first.total
+                if self.per_row and self.config.head.intent is not None:
+                    second = self._intents(first.found, batch)
+                    sums[1] += float(second.loss), second.wrong, second.total
+        if not sums[0, 2]:
             return None
-        return float(sums[0] / sums[1] + (sums[2] / sums[3] if sums[3] else 0.0))
+        loss, wrong, _ = (sums / np.maximum(sums[:, 2:], 1e-6)).sum(0)
+        return float(loss) if self.config.head.kind == "regression" else float(wrong + LOSS_SHARE * loss)
 
-    def _losses(self, found: Tensor, batch: TextBatch) -> Tensor:
-        """Of texts, summed."""
-        found = found.float()
+    def _texts(self, model: Any, batch: TextBatch) -> Sums:
+        found = model(batch.seen).float()
         if self.config.head.kind == "regression":
-            each = 0.5 * (found[:, 0] - batch.truth) ** 2
+            each, wrong = 0.5 * (found[:, 0] - batch.truth) ** 2, 0.0
         else:
             each = F.cross_entropy(found, batch.truth.long(), reduction="none")
-        return (each * batch.weight).sum()
+            wrong = float(((found.argmax(1) != batch.truth.long()) * batch.weight).sum())
+        return Sums(found, (each * batch.weight).sum(), wrong, float(batch.weight.sum()))
 
-    def _sums(self, model: Any, batch: TextBatch) -> tuple[Tensor, Tensor, Tensor, int]:
-        """Of words the summed loss and weight, of intents the summed loss and how many there are."""
+    def _words(self, model: Any, batch: TextBatch, judged: bool = False) -> Sums:
+        """`judged`: how many are wrong is counted as well, those of a chain after they were read out together."""
         head: SlotHead = self.config.head
         found = model(batch.seen).float()
-        logits, truth, words = found[:, : head.outputs], batch.truth.long(), batch.seen.words
-        if head.crf:
-            chain: Any = model.head.chain
-            total = chain.nats(logits, truth, batch.weight > 0, words).sum()
+        logits, truth, chain = found[:, : head.outputs], batch.truth.long(), model.head.chain
+        if chain is None:
+            loss = (F.cross_entropy(logits, truth, reduction="none") * batch.weight).sum()
         else:
-            total = (F.cross_entropy(logits, truth, reduction="none") * batch.weight).sum()
-        if head.intent is None:
-            return total, batch.weight.sum(), total.new_zeros(()), 0
-        whole = found[words[:-1], head.outputs :]
-        known = batch.intent >= 0
-        return (
-            total,
-            batch.weight.sum(),
-            F.cross_entropy(whole, batch.intent, ignore_index=-1, reduction="sum"),
-            int(known.sum()),
-        )
+            loss = chain.nats(logits, truth, batch.weight > 0, batch.seen.words).sum()
+        if not judged:
+            return Sums(found, loss, 0.0, 0.0)
+        made = logits.argmax(1)
+        if chain is not None:
+            scores = Chain(*(part.cpu().double().numpy() for part in (chain.begin, chain.follow, chain.end)))
+            best = best_labels(logits.cpu().double().numpy(), scores, batch.seen.words.cpu().numpy())
+            made = torch.from_numpy(best).to(truth.device)
+        wrong = float(((made != truth) * batch.weight).sum())
+        return Sums(found, loss, wrong, float(batch.weight.sum()))
+
+    def _intents(self, found: Tensor, batch: TextBatch) -> Sums:
+        whole, known = found[batch.seen.words[:-1], self.config.head.outputs :], batch.intent >= 0
+        loss = F.cross_entropy(whole, batch.intent, ignore_index=-1, reduction="sum")
+        wrong = float(((whole.argmax(1) != batch.intent) & known).sum())
+        return Sums(whole, loss, wrong, float(known.sum()))
 
 
 def cut_batches(lengths: Ints, rows: int, texts: int) -> list[int]:
