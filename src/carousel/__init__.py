@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from carousel.cell import CellSpec
+    from carousel.clip_stream import ClipStream
     from carousel.convlstm import ConvLSTM
     from carousel.detection import DetectConfig
     from carousel.errors import CarouselError, DataError, MissingExtra, ModelFileError, NotSupported
     from carousel.estimators import Classifier, Detector, Forecaster, Generator, Tagger, Translator
+    from carousel.inputs.frames import Frames
     from carousel.lstm import LSTM, LSTMCell
     from carousel.ragged import Ragged
     from carousel.stream import Stream, Streams
@@ -26,11 +28,13 @@ __all__ = [
     "CarouselError",
     "CellSpec",
     "Classifier",
+    "ClipStream",
     "ConvLSTM",
     "DataError",
     "DetectConfig",
     "Detector",
     "Forecaster",
+    "Frames",
     "Generator",
     "LSTMCell",
     "MissingExtra",
@@ -54,6 +58,8 @@ _HOME = {
     "Stream": "stream",
     "Streams": "stream",
     "Classifier": "estimators",
+    "ClipStream": "clip_stream",
+    "Frames": "inputs.frames",
     "DetectConfig": "detection",
     "Detector": "estimators",
     "Forecaster": "estimators",

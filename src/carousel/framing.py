@@ -63,7 +63,7 @@ class FrameWindows:
 
 def as_numbers(frames: Bytes) -> Tensor:
     """Bytes [..., H, W, C] -> numbers in [0, 1] [..., C, H, W]."""
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(frames, -1, -3))).float() / 255
+    return torch.from_numpy(np.moveaxis(frames, -1, -3).astype(np.float32, order="C")) / 255
 
 
 def windows(frames: Bytes, offsets: Ints, length: int, share: float, source: str) -> FrameWindows:

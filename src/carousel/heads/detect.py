@@ -264,8 +264,14 @@ class DetectState:
 
         Bit for bit what `score_rows` gives for that row.
         """
+        found = self.judge((scaled - self.mean) / self.scale, values)
+        self.last = np.where(np.isnan(scaled), self.last, scaled)
+        self.mean, self.scale = forecast(self.head, outputs, self.last)
+        return found
+
+    def judge(self, errors: Floats, values: Floats) -> Scores:
+        """One row: its standardised errors [C], and its values as they are [C]."""
         head = self.head
-        errors = (scaled - self.mean) / self.scale
         best, parts, which = 0.0, np.zeros((1, len(values))), -1
         for k, view in enumerate(head.views):
             ring = self.rings[k]
@@ -287,8 +293,6 @@ class DetectState:
                 best, parts, which = score, part, k
         if head.reference == "history" and head.rest:
             best, self.held, self.left = _rest(best, self.held, self.left, head.rest)
-        self.last = np.where(np.isnan(scaled), self.last, scaled)
-        self.mean, self.scale = forecast(head, outputs, self.last)
         score = best if not np.isnan(values).all() else np.nan
         flag = bool(score >= head.threshold)
         return Scores(np.array([score]), np.array([flag]), parts, np.array([which]))

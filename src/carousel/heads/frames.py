@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,7 @@ class OddFramesHead:
     picture, seen in several `views` as the errors of columns are in `DetectHead`, which explains the other fields.
     """
 
+    method: ClassVar[str] = "forecast"
     blocks: tuple[int, ...]
     patch: int = 4
     kernel: int = 3

@@ -235,7 +235,7 @@ def prepare(raw: Any, picture: Picture) -> Bytes:
         wide, high = min(w, h * width / height), min(h, w * height / width)
         box = ((w - wide) / 2, (h - high) / 2, (w + wide) / 2, (h + high) / 2)
     image = Image.fromarray(found[..., 0] if found.shape[2] == 1 else found)
-    small = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=box))
+    small = np.array(image.resize((width, height), Image.Resampling.BILINEAR, box=box))
     return small.reshape(height, width, found.shape[2])
 
 

@@ -14,6 +14,7 @@ from carousel.cell import CellSpec
 from carousel.config import ModelConfig, StackConfig
 from carousel.errors import CarouselError, NotSupported
 from carousel.heads.classify import class_values
+from carousel.heads.detect import DetectHead
 from carousel.inputs.frames import FramesInput
 from carousel.inputs.sequence import BOUND, SequenceInput
 from carousel.inputs.tokens import TokenInput
@@ -25,7 +26,7 @@ Weights = dict[str, NDArray[np.float32]]
 STORAGE = {"float32": 0, "bf16": 1, "int8": 2}
 _POOLING = {"last": 1, "mean": 2, "max": 3, "attention": 4}
 _READ_OUT = {"label": 0, "regression": 1, "event": 2}
-_RAW = 3
+_SCORE = 3
 
 
 class Model(NamedTuple):
@@ -57,7 +58,7 @@ def _no_streaming_form(config: ModelConfig) -> str:
     if config.task not in ("forecast", "classify", "tag", "detect"):
         return f"a model that can {config.task} has no streaming form"
     if isinstance(config.input, FramesInput):
-        return "frames pass through an encoder that streams of rows lack, and have `stream()` of their estimator"
+        return "frames pass through an encoder that streams of rows lack; for them there is `carousel.ClipStream`"
     if isinstance(config.input, TokenInput):
         return "texts are read whole, token by token after a vocabulary that streams of rows lack"
     if config.task == "detect" and config.head.method != "forecast":
@@ -123,7 +124,8 @@ def program(model: Model, *, rows: bool) -> Any:
             made.set_initial(k, weights[f"{member}static.weight"], weights[f"{member}static.bias"])
     head = config.head
     if config.task == "detect":
-        made.set_read_out(0, _RAW, 1.0, 0.0, 1.0, [], 0.5)
+        made.set_read_out(0, _SCORE, 1.0, 0.0, 1.0, [], 0.5)
+        _add_scores(made, head, [c.name for c in seen.numbers])
         made.finish()
         return made
     made.set_read_out(
@@ -139,6 +141,31 @@ def program(model: Model, *, rows: bool) -> Any:
     return made
 
 
+def _add_scores(made: Any, head: DetectHead, numbers: list[str]) -> None:
+    made.set_scores(
+        columns=[numbers.index(name) for name in head.columns],
+        keep=head.kept.tolist(),
+        floor=list(head.floor),
+        history=head.reference == "history",
+        rest=head.rest,
+        threshold=head.threshold,
+    )
+    for view in head.views:
+        correlation = np.array(view.correlation, np.float64)
+        made.add_view(
+            of_errors=view.of == "error",
+            rows=view.rows,
+            centre=list(view.centre),
+            spread=list(view.spread),
+            low=list(view.low),
+            high=list(view.high),
+            correlation=correlation.ravel().tolist(),
+            inverse=np.linalg.inv(correlation).ravel().tolist(),
+            limit=view.limit,
+            largest=view.largest,
+        )
+
+
 _HEAD = ("hidden.weight", "hidden.bias", "out.weight", "out.bias", "attention.weight")
 
 
@@ -147,10 +174,11 @@ def _of_member(made: Any, member: int) -> Any:
 
 
 def answers(config: ModelConfig) -> tuple[tuple[str, ...], tuple[Any, ...] | None]:
-    """The names of what a row gives, as `predict` names its columns, and the classes of a head that has some."""
+    """The names of what a row gives, as `predict` names its columns; and the classes of a head that has some, or the
+    columns that a score can be put down to."""
     head = config.head
-    if config.task == "detect":  # what the core gives of it; see `stream.scores`
-        return tuple(str(k) for k in range(head.outputs)), None
+    if config.task == "detect":
+        return ("score", "anomaly", "because"), tuple(head.columns)
     if head.kind == "event":
         return ("probability", "alarm"), None
     if head.kind == "regression":
