@@ -6,6 +6,7 @@
 
 #include "carousel.h"
 #include "conv_bindings.h"
+#include "forecast_bindings.h"
 #include "stream_bindings.h"
 
 namespace nb = nanobind;
@@ -143,5 +144,6 @@ NB_MODULE(_core, m) {
     m.def("lanes", [](int type) { return carousel::lanes(static_cast<carousel::Type>(type)); });
     m.def("instruction_set", &carousel::instruction_set);
     bind_conv(m);
+    bind_forecasts(m);
     bind_streams(m);
 }

@@ -53,3 +53,30 @@ def test_a_state_taken_over_goes_on_bit_for_bit() -> None:
     torch.manual_seed(7)
     advance([whole, again], [first, second], 4)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
+
+
+def test_clipping_equals_that_of_torch() -> None:
+    ours, optimizer, theirs, oracle = pair()
+    for net in (ours, theirs):
+        net.float()
+    rng = torch.Generator().manual_seed(3)
+    for most in (1e-3, 0.5, 1e6, 0.02):
+        x = torch.randn(7, 5, generator=rng)
+        for net, one in ((ours, optimizer), (theirs, oracle)):
+            one.zero_grad()
+            net(x).square().sum().backward()
+        optimizer.clip(most)
+        nn.utils.clip_grad_norm_(theirs.parameters(), most)
+        optimizer.step()
+        oracle.step()
+        for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+            torch.testing.assert_close(a.grad, b.grad, rtol=1e-5, atol=1e-9)
+
+
+def test_clipping_without_gradients_does_nothing() -> None:
+    ours, optimizer, _, _ = pair()
+    before = [p.clone() for p in ours.parameters()]
+    optimizer.clip(1.0)
+    optimizer.step()
+    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), before, strict=True))

@@ -29,11 +29,21 @@ class AdamW:
     def __init__(self, groups: list[dict[str, Any]]) -> None:
         self.param_groups = groups
         self._state: dict[int, dict[str, Tensor]] = {}  # by the parameter's number
+        self._over: Tensor | None = None  # what the next step's gradients are divided by
 
     def zero_grad(self) -> None:
         for group in self.param_groups:
             for parameter in group["params"]:
                 parameter.grad = None
+
+    @torch.no_grad()
+    def clip(self, most: float) -> None:
+        """The next step sees gradients scaled down to the norm `most` where theirs together is larger, as after
+        `torch.nn.utils.clip_grad_norm_`, but without a pass over them of its own."""
+        given = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+        if given:
+            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(given)))
+            self._over = ((norm + 1e-6) / most).clamp_(min=1.0).float()
 
     @torch.no_grad()
     def step(self) -> None:
@@ -60,7 +70,9 @@ class AdamW:
                 eps=EPS,
                 amsgrad=False,
                 maximize=False,
+                grad_scale=self._over,
             )
+        self._over = None
 
     def state_dict(self) -> dict[str, Any]:
         return {"state": self._state, "param_groups": self.param_groups}

@@ -94,11 +94,13 @@ class ForecastTask:
             return
         whole = self.rows.gather(at)
         for k in range(0, len(at), size):
-            part = Windows(*(field[k : k + size] for field in whole))
+            part = Windows._make(field[k : k + size] for field in whole)
             self._ready.append((part, self._weights(part, at[k : k + size])))
 
     def loss(self, model: nn.Module, batch: tuple[Batch, Tensor]) -> Tensor:
         windows, weights = batch
+        if isinstance(model, ForecastModel):
+            return model.loss(windows, weights, self.quantiles.to(weights.device))
         return pinball(model(windows), windows.truth, weights, self.quantiles.to(weights.device))
 
     def metric(self, model: nn.Module, device: torch.device) -> float | None:

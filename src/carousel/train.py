@@ -191,6 +191,7 @@ class _Loop:
         self.plain = plain.train()
         self.average = {k: v.detach().clone() for k, v in self.plain.state_dict().items()}
         self.best = {k: v.clone() for k, v in self.average.items()}
+        self._pair()
         self.at, self.waited, self.stopped = 0, 0, False
         self.best_metric: float | None = None
         self.metric: float | None = None
@@ -224,7 +225,10 @@ class _Loop:
             )
         self.optimizer.zero_grad()
         self.fabric.backward(loss)
-        self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.config.clip, error_if_nonfinite=False)
+        if isinstance(self.optimizer, AdamW):
+            self.optimizer.clip(self.config.clip)
+        else:
+            self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.config.clip, error_if_nonfinite=False)
         self.optimizer.step()
         self.at += 1
         self._average()
@@ -257,11 +261,17 @@ class _Loop:
     @torch.no_grad()
     def _average(self) -> None:
         keep = min(self.config.averaging, (1 + self.at) / (10 + self.at)) if self.config.averaging else 0.0
-        now = self.plain.state_dict()
-        moving = [name for name, value in now.items() if value.is_floating_point()]
-        torch._foreach_lerp_([self.average[n] for n in moving], [now[n] for n in moving], 1 - keep)
-        for name in now.keys() - set(moving):
-            self.average[name].copy_(now[name])
+        averages, now = self.moving
+        torch._foreach_lerp_(averages, now, 1 - keep)
+        for mean, value in self.counting:
+            mean.copy_(value)
+
+    def _pair(self) -> None:
+        """Averages beside the weights that they follow, listed once: `state_dict` takes longer than the averaging."""
+        pairs = [(self.average[name], value) for name, value in self.plain.state_dict().items()]
+        floating = [pair for pair in pairs if pair[1].is_floating_point()]
+        self.moving = [pair[0] for pair in floating], [pair[1] for pair in floating]
+        self.counting = [pair for pair in pairs if not pair[1].is_floating_point()]
 
     def _evaluate(self) -> None:
         """Judge the averaged weights; keep them where they are the best so far."""
@@ -305,6 +315,7 @@ class _Loop:
         device = self.fabric.device
         self.average = {k: v.to(device) for k, v in part("average.").items()}
         self.best = {k: v.to(device) for k, v in part("best.").items()}
+        self._pair()
         slots: dict[int, dict[str, Tensor]] = {}
         for name, value in part("optimizer.").items():
             number, _, slot = name.partition(".")
@@ -330,9 +341,6 @@ class _Processor:
 
     def backward(self, loss: Tensor) -> None:
         loss.backward()
-
-    def clip_gradients(self, model: nn.Module, optimizer: AdamW, *, max_norm: float, error_if_nonfinite: bool) -> None:
-        nn.utils.clip_grad_norm_(model.parameters(), max_norm, error_if_nonfinite=error_if_nonfinite)
 
 
 def _plain_processor(config: TrainConfig) -> bool:

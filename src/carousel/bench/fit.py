@@ -28,7 +28,7 @@ from carousel.bench.layer import Grid
 from carousel.bench.report import Report
 from carousel.errors import CarouselError
 from carousel.estimators import Forecaster
-from carousel.forecast_task import ForecastTask
+from carousel.forecast_task import TOGETHER, ForecastTask
 from carousel.train import Event, TrainConfig
 
 if TYPE_CHECKING:
@@ -162,16 +162,23 @@ def _forecaster(steps: int) -> Forecaster:
 
 
 def _steps(frame: pl.DataFrame) -> tuple[float, float, dict[str, float], float]:
-    """Medians in milliseconds: a step, the processor's time of it, its parts, and a look at the held-out windows."""
+    """Medians in milliseconds: a step, the processor's time of it, its parts, and a look at the held-out windows.
+
+    Data are made ready for several steps at once, so these are counted together.
+    """
     clock = _Clock()
     with clock.watching():
         _forecaster(MEASURED).fit(frame, progress=clock)
-    every = TrainConfig().evaluate_every
-    whole, busy = (
-        1e3 * statistics.median(s for k, s in enumerate(times, 2) if k % every and k > 10)
-        for times in (clock.steps, clock.processor)
-    )
-    data, loss = (1e3 * statistics.median(part[10:]) for part in (clock.data, clock.loss))
+    every, together = TrainConfig().evaluate_every, max(1, TOGETHER // BATCH)
+
+    def usual(times: list[float], first: int) -> float:
+        """Of a step; `times[0]` is that of the step `first`. Those with a look at held-out windows do not count."""
+        starts = range(10, len(times) - together + 1, together)
+        calm = [k for k in starts if all((first + k + j) % every for j in range(together))]
+        return 1e3 * statistics.median(statistics.mean(times[k : k + together]) for k in calm)
+
+    whole, busy, data = usual(clock.steps, 2), usual(clock.processor, 2), usual(clock.data, 1)
+    loss = 1e3 * statistics.median(clock.loss[10:])
     parts = {"data": data, "forward and loss": loss, "backward and update": whole - data - loss}
     return whole, busy, parts, 1e3 * statistics.median(clock.look)
 

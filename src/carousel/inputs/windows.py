@@ -214,7 +214,8 @@ class Rows:
         for n, m in enumerate(config.seasons):
             ahead = -(-h // m)  # seasons from the value to its step
             again = (1, int(ahead[-1]), 1)
-            value, sure = (np.tile(part[:, reach - m : reach], again)[:, : len(h)] for part in (past, seen))
+            value = np.tile(past[:, reach - m : reach], again)[:, : len(h)]
+            sure = np.tile(seen[:, reach - m : reach], again)[:, : len(h)]
             found = lags[..., PER_LAG * k * n : PER_LAG * k * (n + 1)]
             np.logical_not(sure, out=found[..., 2 * k : 3 * k])
             value = np.where(sure, value, now)
@@ -321,7 +322,7 @@ def _interpolate(x: Singles, seen: NDArray[np.bool_], latest: Singles) -> Single
 
 
 def _fill(x: Singles, seen: NDArray[np.bool_], latest: Singles) -> Singles:
-    x, seen = (np.ascontiguousarray(part.swapaxes(1, 2)) for part in (x, seen))  # sums along rows in one piece
+    x, seen = np.ascontiguousarray(x.swapaxes(1, 2)), np.ascontiguousarray(seen.swapaxes(1, 2))  # [n, K, C]
     c = x.shape[2]
     at = np.arange(c)
     before = np.maximum.accumulate(np.where(seen, at, -1), 2)

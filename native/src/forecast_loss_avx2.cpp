@@ -1,0 +1,2 @@
+#define CAROUSEL_NS avx2
+#include "forecast_loss.inc"

@@ -1,0 +1,2 @@
+#define CAROUSEL_NS avx512
+#include "forecast_loss.inc"

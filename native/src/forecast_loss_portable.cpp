@@ -1,0 +1,2 @@
+#define CAROUSEL_NS portable
+#include "forecast_loss.inc"
