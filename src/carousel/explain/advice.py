@@ -85,7 +85,7 @@ def _gradients(flows: Flows) -> list[str]:
     flow = flows.model
     carried = flow.h if flow.c is None else flow.c
     far = min(100, len(carried) - 1)
-    ratio = flow.ratio(far) if far > 1 else None
+    ratio = flow.ratio(far) if far >= 20 else None
     if ratio is None:
         return []
     if ratio > 10:

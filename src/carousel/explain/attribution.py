@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 MOST = 16  # sequences
-STEPS = 32  # of the integral, Gauss-Legendre
+STEPS = 48  # of the integral, Gauss-Legendre
 NUMBERS = 1 << 21  # of leaves that go through the net at once
 FRACTIONS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)  # of the cells deleted
 ORDERS = 5  # random ones

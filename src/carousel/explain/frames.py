@@ -108,9 +108,7 @@ def frames_subject(
             for y in range(GRID)
             for x in range(GRID)
         ],
-        answer=f"the log probability of the predicted label{end}"
-        if config.head.kind == "label"
-        else f"the answer{end}",
+        answer=f"the log odds of the predicted label{end}" if config.head.kind == "label" else f"the answer{end}",
         pace=Pace(),
         notes=notes,
         member=member,

@@ -95,6 +95,6 @@ def flows(subject: Subject, settings: TrainConfig, *, steps: int = MOST_TWIN_STE
     for plain in (True, False):
         if plain or count < subject.own_steps:
             net = trained_twin(subject.net, task, settings, count, plain=plain)
-            name = "plain RNN" if plain else "LSTM begun anew"
-            twins.append(flow(subject, net, f"{name}, {count} steps"))
+            name = "a plain RNN" if plain else "an LSTM begun anew"
+            twins.append(flow(subject, net, f"{name} after {count} steps"))
     return Flows(own, twins, count, subject.loss_name)

@@ -67,7 +67,8 @@ def recurrent(net: nn.Module) -> list[tuple[str, LSTM]]:
 
 
 def record(net: nn.Module, run: Callable[[], Any]) -> list[Layer]:
-    """The layers of every LSTM inside `net`, traced while `run` calls it; an LSTM that runs twice is traced once.
+    """The layers of every LSTM inside `net`, traced while `run` calls it; without those that run more than once, as
+    a decoder does that is fed what it made.
 
     Raises CarouselError where there is none of ours, or `run` calls none.
 
@@ -83,8 +84,7 @@ def record(net: nn.Module, run: Callable[[], Any]) -> list[Layer]:
     for name, module in modules:
 
         def look(lstm: Any, args: Any, kwargs: Any, output: Any, name: str = name) -> None:
-            if name not in found:
-                found[name] = _layers(lstm, args, kwargs, _part(name, len(modules)))
+            found[name] = [] if name in found else _layers(lstm, args, kwargs, _part(name, len(modules)))
 
         hooks.append(module.register_forward_hook(look, with_kwargs=True))
     try:
@@ -93,8 +93,10 @@ def record(net: nn.Module, run: Callable[[], Any]) -> list[Layer]:
     finally:
         for hook in hooks:
             hook.remove()
-    if not found:
-        raise CarouselError("no LSTM inside the model ran, so there are no gates to look at; give rows to run it on.")
+    if not any(found.values()):
+        raise CarouselError(
+            "no LSTM inside the model ran once, so there are no gates to look at; run it on rows, once."
+        )
     return [layer for name, _ in modules for layer in found.get(name, [])]
 
 

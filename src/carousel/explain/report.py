@@ -253,7 +253,8 @@ def _attribution(found: Explanation) -> Section:
             "tokens",
             "Token by token",
             leaves.tokens,
-            "The last tokens of some texts; the fuller, the more the answer rests on them. Red is for it, blue against.",
+            "The last tokens of some texts; the fuller, the more the answer rests on them. Red is for it, blue"
+            " against.",
         ),
         Figure(
             "pixels",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from carousel.config import ModelConfig
 from carousel.detection import DetectTask
 from carousel.errors import DataError
-from carousel.explain.subject import MOST_STEPS, Channel, Pace, Subject, chosen
+from carousel.explain.subject import MOST_STEPS, Channel, Pace, Subject, chosen, log_odds
 from carousel.heads.detect_net import student_loss
 from carousel.inputs import columns
 from carousel.inputs.rows import Sequences, channels
@@ -32,22 +32,24 @@ Ints = NDArray[np.int64]
 
 @dataclass(kw_only=True)
 class SequenceSubject(Subject):
-    """The answer of a sequence at its end: log probability of the predicted class, log odds of the event, or the
+    """The answer of a sequence at its end: log odds of the predicted class or of the event, or the
     number (in the target's spreads)."""
 
     config: ModelConfig
     seen: Channels
     truth: Floats  # [B] of the sequence (classify) or of its last row (tag); NaN where it is not known
     examples: Examples | None  # of all the data
-    predicted: Tensor | None = None  # [B] class numbers that the answer is about
+    predicted: Tensor = field(init=False)  # [B] class numbers that the answer is about
+
+    def __post_init__(self) -> None:
+        with torch.no_grad():
+            self.predicted = self._outputs(self.everything(), self.net).argmax(1)
 
     def run(self, which: Tensor, net: nn.Module | None = None) -> Tensor:
         made = self._outputs(which, net or self.net)
         if self.config.head.kind != "label":
             return made[:, 0]
-        if self.predicted is None:
-            self.predicted = self._outputs(self.everything(), self.net).detach().argmax(1)
-        return made.log_softmax(1).gather(1, self.predicted[which][:, None])[:, 0]
+        return log_odds(made, self.predicted[which])
 
     def loss(self, which: Tensor, net: nn.Module) -> Tensor:
         truth = torch.from_numpy(self.truth)[which].float()
@@ -166,7 +168,7 @@ def _labelled(
         examples = Examples(everything, scaled, np.ones(len(scaled)), all_of_them, all_of_them[:0])
     end = "" if config.task == "classify" else " in the last row"
     answer = {
-        "label": f"the log probability of the predicted class{end}",
+        "label": f"the log odds of the predicted class{end}",
         "event": f"the log odds of the event{end}",
         "regression": f"the predicted number{end} (in the target's spreads)",
     }[head.kind]

@@ -19,7 +19,7 @@ from carousel.inputs.clock import Clock
 from carousel.ragged import Ragged
 from carousel.train import Task, TrainConfig
 
-__all__ = ["MOST_SEQUENCES", "MOST_STEPS", "Channel", "Pace", "Subject", "chosen", "duration"]
+__all__ = ["MOST_SEQUENCES", "MOST_STEPS", "Channel", "Pace", "Subject", "chosen", "duration", "log_odds"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -180,6 +180,16 @@ class Subject(ABC):
         """Leaves [n, T, ...] with those of the columns `gone` [n, T, K] as in the baseline; of channel c the column is
         `column_of` [C]."""
         return torch.where(gone[..., column_of], baseline, leaves)
+
+
+def log_odds(logits: Tensor, label: Tensor) -> Tensor:
+    """Of one label [n] against all others, from logits [n, K]: unlike log probabilities they do not level off.
+
+    >>> log_odds(torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0])).item()
+    1.3068528175354004
+    """
+    own = torch.zeros_like(logits, dtype=torch.bool).scatter(1, label[:, None], True)
+    return logits[own] - logits.masked_fill(own, float("-inf")).logsumexp(1)
 
 
 def chosen(ids: list[Any], wanted: tuple[str, ...], source: str, most: int = MOST_SEQUENCES) -> tuple[Ints, list[str]]:

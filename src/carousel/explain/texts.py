@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from carousel.config import ModelConfig
 from carousel.errors import DataError
-from carousel.explain.subject import MOST_SEQUENCES, Channel, Pace, Subject, chosen
+from carousel.explain.subject import MOST_SEQUENCES, Channel, Pace, Subject, chosen, log_odds
 from carousel.generation import GenerationTask, Regularisation, stream_of
 from carousel.inputs import columns
 from carousel.inputs.corpus import Corpus
@@ -42,21 +42,23 @@ MOST_TOKENS = 400  # of a labelled text
 
 @dataclass(kw_only=True)
 class LabelSubject(Subject):
-    """The answer is the log probability of the predicted label (of a text, or of its last word), or the number."""
+    """The answer is the log odds of the predicted label (of a text, or of its last word), or the number."""
 
     config: ModelConfig
     seen: TokenChannels
     truth: Floats  # [B], NaN where it is not known
     task_: Any  # settings -> the training task, or why there is none
-    predicted: Tensor | None = None
+    predicted: Tensor = field(init=False)  # [B] class numbers that the answer is about
+
+    def __post_init__(self) -> None:
+        with torch.no_grad():
+            self.predicted = self._outputs(self.everything(), self.net).argmax(1)
 
     def run(self, which: Tensor, net: nn.Module | None = None) -> Tensor:
         made = self._outputs(which, net or self.net)
         if self.config.head.kind != "label":
             return made[:, 0]
-        if self.predicted is None:
-            self.predicted = self._outputs(self.everything(), self.net).detach().argmax(1)
-        return made.log_softmax(1).gather(1, self.predicted[which][:, None])[:, 0]
+        return log_odds(made, self.predicted[which])
 
     def loss(self, which: Tensor, net: nn.Module) -> Tensor:
         truth = torch.from_numpy(self.truth)[which].float()
@@ -119,7 +121,7 @@ def token_subject(
         lengths=seen.lengths,
         names=[f"text {corpus.name(int(k)).split()[-1]}" for k in which],
         channels=[Channel(f"[{k}]", "token" if k < width else "spelling") for k in range(size)],
-        answer="the log probability of the predicted label" + (" of the last word" if config.task == "tag" else ""),
+        answer="the log odds of the predicted label" + (" of the last word" if config.task == "tag" else ""),
         pace=Pace(),
         tokens=[names[k] for k in seen.ids],
         notes=notes,
@@ -172,7 +174,7 @@ def generate_subject(
     """Pieces of a text, or of texts one after another, spread evenly over it."""
     config: ModelConfig = estimator.config_
     words, names = config.input.words, config.input.words.tokens
-    texts = estimator._texts(frame, source)
+    texts = estimator.texts(frame, source)
     picked, _ = chosen(list(range(1, len(texts) + 1)), wanted, source, len(texts))
     stream = stream_of(words, [texts[int(k)] for k in picked])
     size = min(PIECE, len(stream) - 2)

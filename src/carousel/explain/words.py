@@ -34,26 +34,28 @@ def _memory(found: Explanation) -> list[str]:
         text += f", the slowest for {describe(top, pace)}."
     made = [text]
     if found.influence is not None:
+        half = found.influence.half
+        older = f"rows more than {pace.describe(half)} older" if half else "all rows before it"
         made.append(
-            f"Replacing the row that matters most moves the answer by {found.influence.change.max():.1%} of its"
-            f" spread; rows matter half as much from {pace.describe(found.influence.half)} before the end on."
+            f"Replacing the row that matters most moves the answer by {found.influence.change.max():.1%} of its spread;"
+            f" {older} matter less than half as much."
         )
     return made
 
 
 def _units(found: Explanation) -> list[str]:
+    verbs = {"follows": "follow {}", "trend": "go with time", "event": "answer to {}", "counter": "count {}"}
     kinds: dict[str, int] = {}
     for roles in found.roles:
         for role in roles:
             if role.kind != "none":
-                name = {"follows": f"follow {role.of}", "trend": "go with time", "event": f"answer to {role.of}"}.get(
-                    role.kind, f"count {role.of}" if role.kind == "counter" else f"go with a cycle of {role.of}"
-                )
+                name = verbs.get(role.kind, "go with a cycle of {}").format(role.of)
                 kinds[name] = kinds.get(name, 0) + 1
     if not kinds:
         return ["No unit follows a single thing; what they know is spread over many."]
-    parts = [f"{count} {name}" for name, count in sorted(kinds.items(), key=lambda pair: -pair[1])[:4]]
-    return [f"Of the units {_joined(parts)}."]
+    parts = [f"{count} of them {name}" for name, count in sorted(kinds.items(), key=lambda pair: -pair[1])[:4]]
+    total = sum(layer.units for layer in found.layers)
+    return [f"Of {total} units {sum(kinds.values())} can be read by themselves: {_joined(parts)}."]
 
 
 def flow_sentence(found: Explanation) -> str:
@@ -63,7 +65,7 @@ def flow_sentence(found: Explanation) -> str:
     if far < 2:
         return "The sequences are too short to speak of gradients far back."
     parts = [f"{_ratio(found.flows.model, far)} in this model"]
-    parts += [f"{_ratio(one, far)} in a {one.name}" for one in found.flows.twins]
+    parts += [f"{_ratio(one, far)} in {one.name}" for one in found.flows.twins]
     return f"Gradient norm at lag {far} to that at lag 1: {', '.join(parts)}."
 
 
