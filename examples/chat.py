@@ -26,7 +26,7 @@ for _ in range(300):
     )
 
 config = TrainConfig(
-    hidden_size=64, steps=250, least_steps=250, batch_rows=600, warmup=20, learning_rate=0.01, averaging=0.9, threads=1
+    hidden_size=64, steps=600, least_steps=600, batch_rows=600, warmup=20, learning_rate=0.01, averaging=0.9, threads=1
 )
 model = Translator(tokens="word", merges=0.0, smoothing=0.0, embedding=32, turns=5, config=config).fit(dialogues)
 

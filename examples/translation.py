@@ -21,7 +21,7 @@ random.Random(0).shuffle(pairs)
 train, test = pairs[:320], pairs[320:]
 
 config = TrainConfig(
-    hidden_size=64, steps=300, least_steps=300, batch_rows=400, warmup=20, learning_rate=0.01, averaging=0.9, threads=1
+    hidden_size=64, steps=700, least_steps=700, batch_rows=400, warmup=20, learning_rate=0.01, averaging=0.9, threads=1
 )
 model = Translator(vocabulary=400, embedding=48, config=config).fit(*zip(*train, strict=True))
 found = evaluate_pairs(
@@ -29,5 +29,4 @@ found = evaluate_pairs(
 )
 print(found.markdown())
 for text in ("der Bär hat die Tür gestern gefunden.", "das Pferd sucht den Apfel."):
-    for made, score in model.search([text], beam=Beam(3))[0]:
-        print(f"{text} -> {made} ({score:.2f})")
+    print(text, "->", model.translate([text], beam=Beam(5, length_penalty=1.0))[0])

@@ -243,7 +243,8 @@ class Translator(Estimator):
                     hypotheses = self._ranked(decoder, limits, mutual, ban, begun, seed)
                 for k, made in zip(which, hypotheses, strict=True):
                     answers = words.decode(f.tokens for f in made)
-                    found[k] = [(text, f.score) for text, f in zip(answers, made, strict=True)]
+                    for text, one in zip(answers, made, strict=True):  # best first, each text once
+                        found[k] += [] if any(text == known for known, _ in found[k]) else [(text, one.score)]
         return found
 
     def predict(self, X: Any, *, n_best: int = 1, source: str = "data", **options: Any) -> Any:
