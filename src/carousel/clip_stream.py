@@ -68,7 +68,7 @@ class ClipStream:
         self._pools: list[Arrays] = [{} for _ in self._members]
         self._expected: NDArray[np.float64] | None = None
         head = self._config.head
-        self._views = DetectState(head) if isinstance(head, OddFramesHead) else None
+        self._views = DetectState(head) if isinstance(head, OddFramesHead) else None  # type: ignore[arg-type]
 
     def push(self, picture: Any, seconds: float | None = None) -> dict[str, Any] | None:
         """One picture [h, w] or [h, w, 1 to 4], of any size: a dict whose keys are the columns of `predict`.

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from carousel.anomaly import Detection, detection, runs, vus_pr
 from carousel.anomaly_baselines import BASELINES
 from carousel.errors import CarouselError, DataError
+from carousel.framing import summarised
 from carousel.inputs.rows import Sequences
 from carousel.trust.leaks import audit, check_future, check_target
 from carousel.trust.metrics import spread
@@ -163,6 +164,7 @@ def evaluate_detection(
     sequences, labels = model.read_labelled(data, y, source=source)
     offsets = sequences.offsets
     found = model.scored(sequences)
+    sequences = summarised(sequences, getattr(model.config_.head, "blocks", (1, 1)))
     unseen = np.isnan(found.score)
     events = runs(labels, offsets)
     if window is None:
@@ -189,6 +191,7 @@ def evaluate_detection(
     if unseen.any():
         notes.append(f"{int(unseen.sum()):,} rows without any observed number have no score and count as normal.")
     learnt = None if train is None else model.read(train, source=train_source, target=False)
+    learnt = summarised(learnt, getattr(model.config_.head, "blocks", (1, 1)))
     trust = _trust(model, sequences, labels, learnt)
     return DetectionEvaluation(rows, vus, len(labels), len(offsets) - 1, window, tuple(notes), trust)
 

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from carousel.errors import CarouselError, DataError
 from carousel.evaluate_labels import evaluate_labels
+from carousel.framing import summarised
 from carousel.heads.classify import probabilities
 from carousel.heads.tag import event_labels, event_probability, onsets
+from carousel.inputs.frames import FramesInput
 from carousel.inputs.labels import label_array, label_column
 from carousel.inputs.rows import Sequences, channels
 from carousel.inputs.tokens import TokenInput
@@ -80,6 +82,8 @@ def evaluate(
             raise CarouselError("since and group are about rows with a time or an id, and the model is of texts.")
         more = {"labels": labels, "train": train, "train_y": train_y, "train_labels": train_labels}
         return evaluate_labels(model, data, y, **more, source=source, train_source=train_source)
+    if isinstance(config.input, FramesInput) and (since is not None or group is not None):
+        raise CarouselError("since and group are about rows with a time or a group, and the model is of clips.")
     if since is not None and (not model.per_row or y is not None):
         raise CarouselError("since is about the rows of a table with one label each; leave it out.")
     if since is not None and train is None:
@@ -156,14 +160,16 @@ def _labelled(model: Any, data: Any, y: Any, labels: Any, source: str) -> Labell
     head = model.config_.head
     if head.kind != "event":
         given = {} if model.per_row else {"labels": labels}
-        return Labelled(*model.read_labelled(data, y, **given, source=source))
+        sequences, values = model.read_labelled(data, y, **given, source=source)
+        return Labelled(summarised(sequences), values)
     sequences, _ = model.read_labelled(data, y, source=source)
     if sequences.target is None:
         event = label_array(np.concatenate([np.asarray(part).reshape(-1) for part in y]), "event").values
     else:
-        event = label_column(sequences.target, "event", source).values[sequences.row - 1]
+        event = label_column(sequences.target, "event", source).values
+        event = sequences.given(event)
     values = event_labels(sequences.time, event, sequences.offsets, head.ahead)
-    return Labelled(sequences, values, onsets(event, sequences.offsets))
+    return Labelled(summarised(sequences), values, onsets(event, sequences.offsets))
 
 
 def _unlike(part: Part, labels: Labelled) -> Part:

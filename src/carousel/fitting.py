@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from carousel.errors import CarouselError
-from carousel.frame_options import Crop, Every, FramesColumn, Grey, Mirror, Rate, Size, SkipBad, choices
+from carousel.frame_options import Crop, Every, FramesColumn, Grey, Mirror, Rate, Size, SkipBad, choices, table_of
 from carousel.options import Data, Debug, Json, Names, names, naming, noting, read, require_place, write_json
 
 __all__ = ["app", "refusal", "rows_until", "run", "search", "sequence_columns", "span_number", "tell"]
@@ -127,7 +127,7 @@ def forecast(
         config=config,
     )
     frame = rows_until(frame, time, until, data)
-    more = {"skip_short": skip_short, "valid": None if valid is None else read(valid)}
+    more = {"skip_short": skip_short, "valid": None if valid is None else table_of(clips, valid)}
     seconds = run(model, frame, out, resume, data, more, search(tune, set_), valid=valid)
     tell(model, out, data, seconds, as_json, until, " --future FILE" if known else "")
 
@@ -207,7 +207,7 @@ def detect(
         config=usual.with_settings(set_ or []),
     )
     frame = rows_until(frame, time, until, data)
-    more = {"valid": None if valid is None else read(valid)}
+    more = {"valid": None if valid is None else table_of(clips, valid)}
     seconds = run(model, frame, out, resume, data, more, search(tune, set_), valid=valid)
     tell(model, out, data, seconds, as_json, until)
 

@@ -66,7 +66,7 @@ class FrameForecasts(Estimator):
         for name in ("id", "target", "features", "static", "known", "season"):
             if getattr(self, name, None):
                 raise CarouselError(f"{name} is about tables of numbers, and frames is given; leave it out.")
-        choices = Frames.of(self.frames or Frames())
+        choices = self._choices()
         clips = self._clips(data, choices, source)
         context = self.context or CONTEXT
         length = context + self.horizon
@@ -82,13 +82,16 @@ class FrameForecasts(Estimator):
         self.provenance_ = {"versions": versions(), "train": to_json(self.settings)} | trained.provenance
         self._keep(trained.config, trained.weights)
 
+    def _choices(self) -> Frames:
+        return Frames.of(self.frames or Frames())
+
     def _clips(self, data: Any, choices: Frames, source: str) -> Clips:
         return clips_of(data, choices, self.time, source, self.decoding_)
 
     def predict_frames(self, data: Any, *, source: str = "data") -> tuple[Clips, list[Bytes]]:
         """The clips, and of each the `horizon` frames [horizon, H, W, C] after its last."""
         config = self._fitted()
-        clips = self._clips(data, Frames.of(self.frames or Frames()), source)
+        clips = self._clips(data, self._choices(), source)
         parts = np.split(np.arange(len(clips.frames)), clips.offsets[1:-1])
         head: NextFramesHead = config.head
         each = [np.asarray(clips.frames[rows[-head.context :]]) for rows in parts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +27,7 @@ __all__ = [
     "clips",
     "predict",
     "refuse",
+    "table_of",
 ]
 
 FramesColumn = Annotated[
@@ -81,9 +83,8 @@ def choices(column: str | None, data: Path, **given: Any) -> Any:
 
 
 def clips(estimator: Any, data: Path, skip_bad: bool = False) -> Any:
-    """The table of clips for a model of frames; a video, a folder or an array stands for a table that names it."""
-    import dataclasses
-
+    """The table of clips for a model of frames, which count from its folder; a video, a folder of images or an array
+    stands for a table that names it."""
     from carousel.inputs.files import SUFFIXES
     from carousel.inputs.frames import Frames
 
@@ -95,6 +96,21 @@ def clips(estimator: Any, data: Path, skip_bad: bool = False) -> Any:
     import polars as pl
 
     return pl.DataFrame({given.column or "clip": [str(data)]})
+
+
+def table_of(given: Any, path: Path) -> Any:
+    """Another table beside the one whose folder `given` counts from (None: no clips at all); its own paths count from
+    its own folder."""
+    import polars as pl
+
+    table = read(path)
+    if given is None or given.root is None or given.column not in table.columns:
+        return table
+    folder = path.parent.resolve()
+    if folder == Path(given.root).resolve() or table[given.column].dtype != pl.String:
+        return table
+    names = [None if name is None else str(folder / name) for name in table[given.column].to_list()]
+    return table.with_columns(pl.Series(given.column, names, pl.String))
 
 
 def refuse(options: dict[str, Any], model: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterator
@@ -17,12 +18,13 @@ from torch.nn import functional as F
 
 from carousel.config import ModelConfig
 from carousel.errors import DataError
-from carousel.heads.frames import block_errors
+from carousel.heads.frames import block_errors, block_means, block_names
+from carousel.inputs.clips import Clips
 from carousel.inputs.frames import Bytes
 from carousel.model import build
 from carousel.train import Progress, TrainConfig, train
 
-__all__ = ["FrameWindows", "Trained", "odd_errors", "predict_ahead", "train_frames"]
+__all__ = ["FrameWindows", "Trained", "odd_errors", "predict_ahead", "summarised", "train_frames"]
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
@@ -101,6 +103,16 @@ def windows(frames: Bytes, offsets: Ints, length: int, share: float, source: str
 
 def _some(starts: Ints) -> Ints:
     return starts[np.linspace(0, len(starts) - 1, min(len(starts), JUDGED)).astype(np.int64)].astype(np.int64)
+
+
+def summarised(sequences: Any, blocks: tuple[int, int] = (8, 8)) -> Any:
+    """Clips with the brightness of blocks of their pictures as columns, for what reads no pictures: baselines and
+    audits; other sequences as they are."""
+    if not isinstance(sequences, Clips):
+        return sequences
+    size = (min(blocks[0], sequences.frames.shape[1]), min(blocks[1], sequences.frames.shape[2]))
+    roles = dataclasses.replace(sequences.roles, features=block_names(size))
+    return dataclasses.replace(sequences, features=block_means(sequences.frames, size), roles=roles)
 
 
 class FramesTask:

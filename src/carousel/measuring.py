@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from carousel import frame_options
 from carousel.errors import CarouselError
 from carousel.options import (
     Data,
@@ -36,6 +37,7 @@ SUITES = {
     "variants": ("compare",),
     "peak": ("compare", "long_sequence"),
     "fit": ("compare",),
+    "conv": ("compare",),
     "stream": ("steps", "from_python", "many", "cold"),
 }
 SETS = ("accuracy", "robust", "memory", "small-data", "text")  # on sets of data or tasks, which are named
@@ -109,7 +111,7 @@ def evaluate(
     _refuse(of_pairs, task, ("translate",), model)
     _refuse({"--group": group}, task, ("classify", "tag"), model)
     _refuse({"--labels": labels, "--train-labels": train_labels}, task, ("classify",), model)
-    frame = None if task in ("translate", "generate") else table_for(estimator, data)
+    frame = None if task in ("translate", "generate") else _table(estimator, data)
     found: Any
     with noting(), naming(train=train, labels=labels), progress.counting("judging") as show:
         if task == "translate":
@@ -122,8 +124,13 @@ def evaluate(
         elif task == "detect":
             from carousel.evaluate_detection import evaluate_detection
 
-            rows = None if train is None else read(train)
+            rows = None if train is None else _training(estimator, train)
             found = evaluate_detection(estimator, frame, train=rows, source=str(data), train_source=str(train))
+        elif task == "forecast" and estimator.frames is not None:
+            from carousel.evaluate_frames import evaluate_frames
+
+            _refuse(of_forecasts | {"--since": since}, "frames", ("forecast",), model)
+            found = evaluate_frames(estimator, frame, source=str(data), progress=show)
         elif task == "forecast":
             from carousel import evaluate as backtests
 
@@ -144,7 +151,7 @@ def evaluate(
                 estimator,
                 frame,
                 labels=None if labels is None else read(labels),
-                train=None if train is None else table_for(estimator, train),
+                train=None if train is None else _training(estimator, train),
                 train_labels=None if train_labels is None else read(train_labels),
                 group=group,
                 since=since,
@@ -185,6 +192,16 @@ def _pairs(
     return evaluate_pairs(
         estimator, pairs(data[0], data[1], "--target-file"), train=known, source=str(data[0]), **options
     )
+
+
+def _table(estimator: Any, data: Path) -> Any:
+    of_clips = getattr(estimator, "frames", None) is not None
+    return frame_options.clips(estimator, data) if of_clips else table_for(estimator, data)
+
+
+def _training(estimator: Any, train: Path) -> Any:
+    given = getattr(estimator, "frames", None)
+    return table_for(estimator, train) if given is None else frame_options.table_of(given, train)
 
 
 def _refuse(options: dict[str, Any], task: str, wanted: Sequence[str], model: Path) -> None:
@@ -244,6 +261,8 @@ def bench(
     _only(what, {"a set": sets, "--seeds": seeds})
     if what == "stream":
         _only(what, {"--batch": batch, "--dtype": dtype})
+    if what == "conv":
+        _only(what, {"--dtype": dtype})
     if compiled and what != "variants":
         raise CarouselError(f"--compiled is about variants, not about {what}; leave it out.")
     if out is not None:
@@ -253,12 +272,14 @@ def bench(
     import torch
 
     from carousel import atomic
+    from carousel.bench import conv
     from carousel.bench.layer import BATCH, HIDDEN, Grid
 
     dtype = dtype or "float32"
     if dtype not in ("float32", "float64", "bfloat16"):
         raise CarouselError(f"--dtype must be float32, float64 or bfloat16, got {dtype!r}.")
-    sizes = (_sizes("--hidden", hidden, HIDDEN), _sizes("--batch", batch, BATCH))
+    usual = (conv.HIDDEN, conv.BATCH) if what == "conv" else (HIDDEN, BATCH)
+    sizes = (_sizes("--hidden", hidden, usual[0]), _sizes("--batch", batch, usual[1]))
     grid = Grid(*sizes, dtype=getattr(torch, dtype), seconds=1.0 if seconds is None else seconds)
     choices = {"compiled": True} if compiled else {}
     measures = [getattr(import_module(f"carousel.bench.{what}"), name) for name in SUITES[what]]

@@ -39,10 +39,13 @@ SETS = {
     "nab": "carousel.bench.accuracy_detect:nab",
     "skab": "carousel.bench.accuracy_detect:skab",
     "skab_autoencoder": "carousel.bench.accuracy_detect:skab_autoencoder",
+    "order": "carousel.bench.accuracy_frames:digits_in_order",
+    "jhmdb_skeleton": "carousel.bench.accuracy_frames:jhmdb",
+    "moving_mnist": "carousel.bench.accuracy_frames:moving_mnist",
     "mnist": "carousel.bench.accuracy_arrays:mnist",
     "mnist_permuted": "carousel.bench.accuracy_arrays:mnist_permuted",
 }
-SLOW = ("mnist", "mnist_permuted")
+SLOW = ("moving_mnist", "mnist", "mnist_permuted")
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import gzip
 import os
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,18 @@ from carousel.errors import CarouselError
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["archive", "cgm", "cmapss", "folder", "fraud", "japanese_vowels", "mnist", "physionet"]
+__all__ = [
+    "archive",
+    "cgm",
+    "cmapss",
+    "folder",
+    "fraud",
+    "japanese_vowels",
+    "jhmdb",
+    "mnist",
+    "mnist_images",
+    "physionet",
+]
 
 DAY = 86_400
 PHYSIONET_STATIC = ("Age", "Gender", "Height", "ICUType")
@@ -157,3 +169,17 @@ def mnist(part: str, permuted: bool = False) -> tuple[NDArray[np.float32], NDArr
         x = data[f"x_{part}"].reshape(-1, 784, 1).astype(np.float32) / 255
         y = data[f"y_{part}"].astype(np.int64)
     return (x[:, np.random.default_rng(92916).permutation(784)] if permuted else x), y
+
+
+def mnist_images(part: str) -> NDArray[np.uint8]:
+    """Digits as images [B, 28, 28]."""
+    with np.load(folder("mnist") / "mnist.npz") as data:
+        return np.asarray(data[f"x_{part}"], np.uint8)
+
+
+def jhmdb() -> tuple[list[NDArray[np.float64]], NDArray[Any], NDArray[np.bool_]]:
+    """Clips of joints [T, 15, 2], their actions [B], and which clips each of the three splits tests [3, B]."""
+    with np.load(folder("jhmdb_skeleton") / "jhmdb_skeleton.npz") as data:
+        joints, offsets = data["xy"].astype(np.float64), data["offsets"]
+        clips = [joints[a:b] for a, b in pairwise(offsets)]
+        return clips, data["class_names"][data["label"]], data["split_is_test"].astype(bool).T
