@@ -58,9 +58,12 @@ def test_commands_run_one_after_the_other(page, tmp_path, monkeypatch, capsys):
         sales = sales.filter(~ahead)
     sales.with_columns(sold=pl.when(~ahead).then("sold")).write_csv("sales.csv")  # rows ahead have no target
     vitals().write_csv("vitals.csv")
-    for name in ("train.de", "train.en", "val.de", "val.en", "test.de", "prompts.txt"):
+    for name in ("train.de", "train.en", "val.de", "val.en", "test.de", "test.en", "prompts.txt"):
         (tmp_path / name).write_text("ein Hund\neine Katze\n" * 20)
-    (tmp_path / "input.txt").write_text("the cat sat on the mat. " * 99)
+    for name in ("dialogues.txt", "others.txt"):
+        (tmp_path / name).write_text("hi\thello\twho are you\nhi\thow are you\tfine\n" * 10)
+    for name in ("input.txt", "later.txt"):
+        (tmp_path / name).write_text("the cat sat on the mat. " * 99)
     (tmp_path / "m.safetensors").write_bytes(model_bytes())
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
     for line in lines:
