@@ -125,8 +125,10 @@ def _cycles(c: Floats, time: Floats, rows: _Rows, subject: Subject) -> list[tupl
         angle = 2 * np.pi * rows.step / period
         waves = np.stack([np.sin(angle), np.cos(angle), np.sin(2 * angle), np.cos(2 * angle)], 1)
         waves, _ = np.linalg.qr(_within(waves, rows))
-        share = ((waves.T @ flat) ** 2).sum(0) / total
-        r = np.sqrt(np.clip(share, 0, 1))
+        parts = (waves.T @ flat) ** 2
+        share = parts.sum(0) / total
+        # all of it in the second harmonic: that is a cycle of half the length
+        r = np.where(parts[:2].sum(0) > 0.25 * parts.sum(0), np.sqrt(np.clip(share, 0, 1)), 0.0)
         bonus = 0.02 if period in usual else 0.0  # of equal fits, the season that the model knows of
         for k in np.flatnonzero(r + bonus > [b[1] for b in best]).tolist():
             best[k] = (subject.pace.describe(period), float(r[k]))

@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 ENDLESS = 1e6  # steps of half-life from which on a unit is said never to forget
-DRAWS = 4  # other rows that are put in the place of a row
+DRAWS = 8  # other rows that are put in the place of a row
 
 
 class Memory(NamedTuple):

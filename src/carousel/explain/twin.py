@@ -7,7 +7,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -112,6 +111,5 @@ def trained_twin(net: nn.Module, task: Task, settings: TrainConfig, steps: int, 
     made = train(_Alike(task, plain), chosen)
     twin = copy.deepcopy(net)
     twin = replaced(twin) if plain else twin
-    own = {name: torch.from_numpy(np.array(value)) for name, value in made.members[0].items()}
-    twin.load_state_dict(own)
+    twin.load_state_dict(made.members[0])
     return twin.eval()
