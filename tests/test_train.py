@@ -90,6 +90,23 @@ def test_the_best_weights_are_restored_and_patience_stops() -> None:
     assert all(torch.equal(result.members[0][k], task.seen[3][k]) for k in task.seen[3])
 
 
+def test_the_mean_of_evaluated_weights_is_judged_beside_each_and_survives_resuming(tmp_path: Path) -> None:
+    #                        4, then 8 and its mean with 4, then 12 and its mean with 8 and 4, of which the last is best
+    task = Regression(metrics=[5.0, 4.0, 6.0, 7.0, 1.0, *[9.0] * 40])
+    config = TrainConfig(**{**vars(SMALL), "checkpoints": 3, "averaging": 0.0})
+    result = train(task, config)
+    assert (result.metrics, result.steps) == ([1.0], [12])
+    single = [task.seen[k] for k in (0, 1, 3)]
+    for name, value in result.members[0].items():
+        assert torch.equal(task.seen[2][name], torch.stack([one[name] for one in single[:2]]).mean(0))
+        assert torch.equal(value, torch.stack([one[name] for one in single]).mean(0))
+        assert not torch.equal(value, single[2][name])
+    whole = train(Regression(), config, checkpoint=tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(Regression(signals={11: signal.SIGINT}), config, checkpoint=tmp_path / "c")
+    assert same(whole, train(Regression(), config, checkpoint=tmp_path / "c", resume=True))
+
+
 def test_without_held_out_data_the_last_average_stays() -> None:
     task = Regression()
     task.metric = lambda model, device: task.seen.append(dict(model.state_dict()))  # type: ignore[method-assign,func-returns-value]

@@ -192,6 +192,7 @@ class _Loop:
         self.average = {k: v.detach().clone() for k, v in self.plain.state_dict().items()}
         self.best = {k: v.clone() for k, v in self.average.items()}
         self._pair()
+        self.recent: list[dict[str, Tensor]] = []
         self.at, self.waited, self.stopped = 0, 0, False
         self.best_metric: float | None = None
         self.metric: float | None = None
@@ -274,19 +275,36 @@ class _Loop:
         self.counting = [pair for pair in pairs if not pair[1].is_floating_point()]
 
     def _evaluate(self) -> None:
-        """Judge the averaged weights; keep them where they are the best so far."""
+        """Judge the averaged weights, and their mean over evaluations; keep them where they are the best so far."""
+        judged: list[float] = []
+        better = False
         self.plain.eval()
-        with torch.no_grad(), _weights(self.plain, self.average):
-            metric = self.task.metric(self.plain, self.fabric.device)
+        for weights in self._candidates():
+            with torch.no_grad(), _weights(self.plain, weights):
+                metric = self.task.metric(self.plain, self.fabric.device)
+            if metric is None or self.best_metric is None or metric < self.best_metric:
+                self.best_metric, self.best_step, better = metric, self.at, True
+                for name, value in weights.items():
+                    self.best[name].copy_(value)
+            if metric is None:  # nothing says whether a mean over evaluations is better
+                break
+            judged.append(metric)
         self.plain.train()
-        self.metric = metric
-        if metric is None or self.best_metric is None or metric < self.best_metric:
-            self.best_metric, self.best_step, self.waited = metric, self.at, 0
-            for name, value in self.average.items():
-                self.best[name].copy_(value)
-        else:
-            self.waited += 1
-            self.stopped = bool(self.config.patience) and self.waited >= self.config.patience
+        self.metric = min(judged, default=None)
+        self.waited = 0 if better else self.waited + 1
+        self.stopped = bool(self.config.patience) and self.waited >= self.config.patience
+
+    def _candidates(self) -> Iterator[dict[str, Tensor]]:
+        """The weights to judge: those of now, then the mean of the last `checkpoints` that were judged."""
+        yield self.average
+        if self.config.checkpoints == 1:
+            return
+        self.recent = [*self.recent, {k: v.clone() for k, v in self.average.items()}][-self.config.checkpoints :]
+        if len(self.recent) > 1:
+            yield {
+                name: torch.stack([one[name] for one in self.recent]).mean(0) if value.is_floating_point() else value
+                for name, value in self.average.items()
+            }
 
     def finish(self) -> tuple[dict[str, Tensor], float | None, int]:
         return {k: v.cpu() for k, v in self.best.items()}, self.best_metric, self.best_step
@@ -296,6 +314,7 @@ class _Loop:
         arrays = {f"model.{k}": v for k, v in self.plain.state_dict().items()}
         arrays |= {f"average.{k}": v for k, v in self.average.items()}
         arrays |= {f"best.{k}": v for k, v in self.best.items()}
+        arrays |= {f"recent.{n}.{k}": v for n, one in enumerate(self.recent) for k, v in one.items()}
         optimizer = self.optimizer.state_dict()
         for k, slots in optimizer["state"].items():
             arrays |= {f"optimizer.{k}.{name}": value for name, value in slots.items()}
@@ -316,6 +335,11 @@ class _Loop:
         self.average = {k: v.to(device) for k, v in part("average.").items()}
         self.best = {k: v.to(device) for k, v in part("best.").items()}
         self._pair()
+        for name, value in part("recent.").items():
+            number, _, key = name.partition(".")
+            if int(number) == len(self.recent):
+                self.recent.append({})
+            self.recent[int(number)][key] = value.to(device)
         slots: dict[int, dict[str, Tensor]] = {}
         for name, value in part("optimizer.").items():
             number, _, slot = name.partition(".")

@@ -26,6 +26,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "steps": (1, MANY),
     "least_steps": (1, MANY),
     "batch_size": (1, MANY),
+    "checkpoints": (1, 1000),
     "evaluate_every": (1, MANY),
     "checkpoint_every": (1, MANY),
     "batch_rows": (1, MANY),
@@ -74,6 +75,7 @@ class TrainConfig:
     warmup: int = 100  # steps
     clip: float = 1.0  # largest norm of the gradient
     averaging: float = 0.99  # of the weights, 0: none
+    checkpoints: int = 1  # the mean of so many evaluated weights is judged as well (Sennrich et al. 2016)
     evaluate_every: int = 50  # steps
     patience: int = 8  # evaluations without a better one, then training stops; 0: never
     ridge: float = 0.03  # penalty of the linear path's starting weights, per window

@@ -68,6 +68,7 @@ class Translator(Estimator):
         evaluate_every=250,
         patience=6,
         averaging=0.995,
+        checkpoints=5,
         holdout=0.02,
         refit=False,
         unseen=0.0,
