@@ -14,9 +14,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from carousel.errors import CarouselError
+from carousel.errors import CarouselError, DataError
 
-__all__ = ["CALENDAR", "Clock", "Grid", "calendar_features", "infer_grid", "parse_span"]
+__all__ = ["CALENDAR", "Clock", "Grid", "calendar_features", "infer_grid", "parse_span", "require_zone"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -225,6 +225,18 @@ def cycles(grid: Grid) -> tuple[int, ...]:
         if steps >= 1.99 and whole and round(steps) <= LONGEST_CYCLE:
             found.append(round(steps))
     return tuple(found)
+
+
+def require_zone(given: str | None, trained: str | None, where: str) -> None:
+    """DataError where times have a zone and those of training had none, or the other way round: hours would be wrong.
+
+    >>> require_zone("UTC", "Europe/Berlin", "data")  # the same moments by another clock
+    """
+    if (given is None) != (trained is None):
+        was, now = (f"in the time zone {zone}" if zone else "without a time zone" for zone in (trained, given))
+        raise DataError(
+            f"{where}: the model was trained on times {was}, these are {now}; convert them to what they were."
+        )
 
 
 def utc_offset(utc: Floats, zone: str) -> Floats:

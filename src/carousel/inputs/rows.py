@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from carousel.errors import DataError
 from carousel.inputs import columns
-from carousel.inputs.clock import Clock, Grid
+from carousel.inputs.clock import Clock, Grid, require_zone
 from carousel.inputs.longform import pivot
 from carousel.inputs.roles import Roles
 from carousel.inputs.sequence import Channels, SequenceInput
@@ -183,6 +183,9 @@ def read_sequences(
         raise DataError(
             f"{source}, column {roles.time!r}: it held {was} in training and holds {now} here; convert it to {was}."
         )
+    if fitted is not None and roles.time:
+        require_zone(clock.zone, fitted.zone, f"{source}, column {roles.time!r}")
+        clock = replace(clock, zone=fitted.zone)
     order = np.lexsort((time, owner))
     offsets = np.searchsorted(owner[order], np.arange(len(ids) + 1)).astype(np.int64)
     _remark_backwards(owner, time, order, roles, ids, clock, source)

@@ -152,7 +152,8 @@ class SequenceInput:
 
     `unit`: the median time from row to row (seconds, numbers, or 1 without a time column), in which elapsed time and
     ages are counted. `uneven`: the time from row to row varies, and is shown to the model. `variable` and `value` name
-    the columns of a table of events (one row per reading) instead of one with a column for each variable.
+    the columns of a table of events (one row per reading) instead of one with a column for each variable. `zone` is the
+    time zone whose wall clock calendar channels are about, wherever the rows to come are from.
     """
 
     roles: Roles
@@ -164,6 +165,7 @@ class SequenceInput:
     static: tuple[Channel, ...]
     variable: str | None = None
     value: str | None = None
+    zone: str | None = None
 
     def __post_init__(self) -> None:
         if not self.unit > 0:

@@ -63,6 +63,7 @@ def fit_input(
         static=tuple(static),
         variable=variable,
         value=value,
+        zone=sequences.clock.zone,
     )
 
 

@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 
 from carousel.errors import DataError
 from carousel.inputs import columns
-from carousel.inputs.clock import MAX_ROWS_PER_OBSERVATION, Clock, Grid, infer_grid, utc_of_wall, utc_offset
+from carousel.inputs.clock import (
+    MAX_ROWS_PER_OBSERVATION,
+    Clock,
+    Grid,
+    infer_grid,
+    require_zone,
+    utc_of_wall,
+    utc_offset,
+)
 from carousel.inputs.remarks import describe_grid, remark_dates_as_numbers, remark_off_grid
 from carousel.inputs.roles import Roles
 
@@ -317,11 +325,7 @@ def _settle_grid(
             if wall.kind != "uneven":
                 grid = replace(wall, wall=True)
         grid = replace(grid, zone=clock.zone)
-    if (grid.zone is None) != (clock.zone is None):
-        was, now = (f"in the time zone {z}" if z else "without a time zone" for z in (grid.zone, clock.zone))
-        raise DataError(
-            f"{where}: the model was trained on times {was}, these are {now}; convert them to what they were."
-        )
+    require_zone(clock.zone, grid.zone, where)
     clock = replace(clock, zone=grid.zone)
     if grid.wall and grid.zone:
         time = time + utc_offset(time, grid.zone)

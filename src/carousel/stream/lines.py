@@ -95,7 +95,7 @@ def _id(row: Mapping[str, Any], column: str | None) -> Any:
 
 def _zoned(time: Any, seen: Any) -> Any:
     """Text with an offset becomes a timestamp where the model has a time zone."""
-    zone = getattr(getattr(seen, "grid", None), "zone", None)
+    zone = getattr(getattr(seen, "grid", seen), "zone", None)
     if zone is None or not isinstance(time, str):
         return time
     try:

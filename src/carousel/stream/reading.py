@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carousel.errors import CarouselError, DataError
-from carousel.inputs.clock import calendar_features
+from carousel.inputs.clock import calendar_features, require_zone, utc_offset
 from carousel.inputs.sequence import Channel, SequenceInput
 from carousel.stream.times import read_time
 
@@ -61,7 +61,7 @@ class Reader:
             values = self._by_place(row, where)
         when = local = None
         if self.timed:
-            when, local = read_time(time, self.seen.stamps, f"{where}, column {self.roles.time!r}")
+            when, local = self._time(time, f"{where}, column {self.roles.time!r}")
         elif time is not None:
             raise DataError(f"{where}: the model was trained without a time column, its rows count; leave time out.")
         places = self._places
@@ -71,6 +71,14 @@ class Reader:
             [self._code(c, values[places[c.name]], where) for c in self.categories] if self.categories else None,
             calendar_features(np.asarray(local), self.seen.calendar).tolist() if self.seen.calendar else None,
         )
+
+    def _time(self, time: Any, where: str) -> tuple[float, float]:
+        """In the model's numbers, and by the wall clock of its zone."""
+        when, local = read_time(time, self.seen.stamps, where)
+        zone, given = self.seen.zone, getattr(time, "tzinfo", None)
+        if self.seen.stamps and not (zone is None and isinstance(time, str)):  # text is read as it stands
+            require_zone(None if given is None else str(given), zone, where)
+        return when, local if zone is None else when + float(utc_offset(np.array([when]), zone)[0])
 
     def _by_name(self, row: Mapping[str, Any], where: str) -> list[Any]:
         unknown = [name for name in row if name not in self.known]
