@@ -464,7 +464,8 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_model_can_be_looked_into(kind):
     model, data = KINDS[kind]()
-    found = explain(model, data, twin_steps=2)
+    y = ["dark" if k % 2 else "light" for k in range(8)] if kind == "clips" else None
+    found = explain(model, data, y, twin_steps=2)
     subject, made = found.subject, found.attribution
     assert [layer.offsets[-1] for layer in found.layers[:1]] == [subject.lengths.sum()]
     leaves = subject.leaves(subject.everything())
@@ -475,7 +476,7 @@ def test_every_kind_of_model_can_be_looked_into(kind):
     for one in (found.flows.model, *found.flows.twins):
         assert np.isfinite(one.h).all()
         assert (one.h > 0).any()
-    assert len(found.flows.twins) == (0 if kind == "clips" else 2)  # arrays of clips come without labels here
+    assert len(found.flows.twins) == 2
     # what the inlet is given for what it reads anyway changes nothing
     with torch.no_grad():
         plain = subject.run(subject.everything())
@@ -508,7 +509,7 @@ def test_channels_are_named_in_the_order_in_which_rows_are_read():
 
 def test_what_cannot_be_done_is_refused_in_a_sentence(counter):
     frame = _events()
-    with pytest.raises(CarouselError, match="no sequence is called 'nobody'.*there are s00, s01"):
+    with pytest.raises(CarouselError, match=r"no sequence is called 'nobody'.*there are s00, s01"):
         explain(counter, frame, ids=("nobody",))
     with pytest.raises(CarouselError, match="member is 1, but the model has 1"):
         explain(counter, frame, member=1)
@@ -517,11 +518,13 @@ def test_what_cannot_be_done_is_refused_in_a_sentence(counter):
     with pytest.raises(CarouselError, match=r"events\.csv"):
         explain(counter, frame.head(0), source="events.csv")
     model, shops_ = _forecaster()
+    with pytest.raises(CarouselError, match="y are labels of arrays"):
+        explain(model, shops_, [1, 2])
     with pytest.raises(DataError, match="no series has rows to look back on"):
         explain(model, shops_.group_by("shop", maintain_order=True).head(1))
     with pytest.raises(DataError, match="column 'sold'"):
         explain(model, shops_.drop("sold"))
-    with pytest.raises(DataError, match="fewer|too few|no text"):
+    with pytest.raises(DataError, match="too few to look at"):
         explain(_generator()[0], "t")
 
 

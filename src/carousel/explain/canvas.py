@@ -31,10 +31,10 @@ LIGHT = {
     "grid": "#dfe4ea",
     "input": "#0d7f6c",
     "forget": "#2257c9",
-    "output": "#b05a00",
+    "output": "#9c4f00",
     "candidate": "#8a3fb8",
     "cell": "#c22d54",
-    "plain": "#6b7482",
+    "plain": "#5f6876",
     "signal": "#18202a",
 }
 DARK = {

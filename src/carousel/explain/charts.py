@@ -62,12 +62,12 @@ def _lines(one: Flow, k: int) -> list[tuple[str, Floats, str, str, float]]:
         return np.asarray(values / max(float(values[min(1, len(values) - 1)]), 1e-300))
 
     if one.c is None:
-        return [(f"{one.name}: state h", scaled(one.h), "plain", "", 2.4)]
+        return [(f"{one.name}: h", scaled(one.h), "plain", "", 2.4)]
     if k:
-        return [(f"{one.name}: cell state c", scaled(one.c), "cell", "6 4", 1.6)]
+        return [(f"{one.name}: c", scaled(one.c), "cell", "6 4", 1.6)]
     return [
-        (f"{one.name}: cell state c", scaled(one.c), "cell", "", 2.4),
-        (f"{one.name}: shown state h", scaled(one.h), "forget", "2 4", 1.6),
+        (f"{one.name}: c", scaled(one.c), "cell", "", 2.4),
+        (f"{one.name}: h", scaled(one.h), "forget", "2 4", 1.6),
     ]
 
 

@@ -76,11 +76,11 @@ class FramesSubject(SequenceSubject):
 
 
 def frames_subject(
-    estimator: Any, frame: Any, *, source: str, wanted: tuple[str, ...] = (), member: int = 0
+    estimator: Any, frame: Any, *, source: str, wanted: tuple[str, ...] = (), member: int = 0, y: Any = None
 ) -> FramesSubject:
     """The clips that a table names, or arrays of frames; of long ones the last frames."""
     config: ModelConfig = estimator.config_
-    clips, truth = read_labelled(estimator, frame, source)
+    clips, truth = read_labelled(estimator, frame, source, y)
     which, notes = chosen(clips.ids, wanted, source, MOST_CLIPS)
     everything = channels(clips, config.input)
     lengths = everything.lengths[which]

@@ -227,7 +227,8 @@ def _gradients(found: Explanation) -> Section:
             f" {flows.steps} steps (this model: {found.model['steps'] or 'not known'})."
         )
     caption = (
-        f"Norm of the gradient of {flows.loss} by the state of each step, geometric mean over sequences; first layer."
+        f"Norm of the gradient of {flows.loss} by each step's cell state c and shown state h, geometric mean over"
+        " sequences; first layer."
     )
     return Section(
         "gradients",

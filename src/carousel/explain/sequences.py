@@ -112,11 +112,11 @@ class DetectSubject(Subject):
 
 
 def sequence_subject(
-    estimator: Any, frame: Any, *, source: str, wanted: tuple[str, ...] = (), member: int = 0
+    estimator: Any, frame: Any, *, source: str, wanted: tuple[str, ...] = (), member: int = 0, y: Any = None
 ) -> Subject:
     """The sequences of a table or arrays; DataError as the estimator's own reading."""
     config: ModelConfig = estimator.config_
-    sequences, truth = read_labelled(estimator, frame, source)
+    sequences, truth = read_labelled(estimator, frame, source, y)
     which, notes = chosen(sequences.ids, wanted, source)
     lengths = sequences.lengths[which]
     most = min(MOST_STEPS, config.head.window) if getattr(config.head, "window", 0) else MOST_STEPS
@@ -196,13 +196,13 @@ def _detect(estimator: Any, sequences: Sequences, which: Ints, lengths: Ints, at
     return DetectSubject(**own, answer=answer, base=base[last - 1], truth=scaled[last], task_=task)
 
 
-def read_labelled(estimator: Any, frame: Any, source: str) -> tuple[Sequences, Floats | None]:
-    """The sequences, and their truth where the table has the target's column."""
+def read_labelled(estimator: Any, frame: Any, source: str, y: Any = None) -> tuple[Any, Floats | None]:
+    """The sequences (texts, clips), and their truth where it is given or the table has the target's column."""
     roles = estimator.config_.input.roles
     has = is_frame(frame) and roles.target and roles.target[0] in columns.as_frame(frame, source).columns
-    if estimator.task == "detect" or not has:
+    if estimator.task == "detect" or not (has or y is not None):
         return estimator.read(frame, source=source), None
-    found: tuple[Sequences, Floats] = estimator.read_labelled(frame, source=source)
+    found: tuple[Any, Floats] = estimator.read_labelled(frame, y, source=source)
     return found
 
 

@@ -37,6 +37,7 @@ READERS = {
     ("FramesInput", "classify"): "frames.frames_subject",
     ("FramesInput", "tag"): "frames.frames_subject",
 }
+LABELLED = ("SequenceInput", "TokenInput", "FramesInput")
 
 
 @dataclass
@@ -85,6 +86,7 @@ class Explanation:
 def explain(
     estimator: Any,
     frame: Any,
+    y: Any = None,
     *,
     ids: tuple[str, ...] = (),
     member: int = 0,
@@ -94,6 +96,7 @@ def explain(
 ) -> Explanation:
     """Look inside a fitted estimator (or the path of a model file) while it reads `frame`.
 
+    `y` are the labels of arrays, so that a plain RNN can be trained beside the model; tables have a column of them.
     `ids` names the sequences to look at (none: evenly among all), `member` which of an ensemble, `twin_steps` for how
     many steps a plain RNN is trained beside it (0: none). Raises CarouselError for an empty selection and a member
     there is none of, DataError where the data do not fit the model, MissingExtra without captum.
@@ -120,7 +123,7 @@ def explain(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # nets this small lose more to waiting than a second thread brings
     try:
-        subject = subject_of(estimator, frame, source=source, ids=tuple(str(name) for name in ids), member=member)
+        subject = subject_of(estimator, frame, source=source, ids=tuple(str(name) for name in ids), member=member, y=y)
         tell("gates")
         layers = subject.layers()
         if len(layers) > MOST_LAYERS:
@@ -156,7 +159,7 @@ def explain(
     return made
 
 
-def subject_of(estimator: Any, frame: Any, *, source: str, ids: tuple[str, ...], member: int) -> Subject:
+def subject_of(estimator: Any, frame: Any, *, source: str, ids: tuple[str, ...], member: int, y: Any = None) -> Subject:
     """The subject of whatever task and input the model has; NotSupported where nothing reads it yet."""
     config = estimator.config_
     kind = type(config.input).__name__
@@ -164,7 +167,12 @@ def subject_of(estimator: Any, frame: Any, *, source: str, ids: tuple[str, ...],
     if place is not None:
         module, _, name = place.rpartition(".")
         read = getattr(importlib.import_module(f"carousel.explain.{module}"), name)
-        found: Subject = read(estimator, frame, source=source, wanted=ids, member=member)
+        labels = {} if y is None else {"y": y}
+        if labels and kind not in LABELLED:
+            raise CarouselError(
+                f"y are labels of arrays, and a model of the task {config.task} learns none; leave it out."
+            )
+        found: Subject = read(estimator, frame, source=source, wanted=ids, member=member, **labels)
         return found
     raise NotSupported(
         f"a model of the task {config.task} with a {kind} has no carousel.LSTM inside (next frames come from a"

@@ -13,13 +13,11 @@ from torch.nn import functional as F
 
 from carousel.config import ModelConfig
 from carousel.errors import DataError
+from carousel.explain.sequences import read_labelled
 from carousel.explain.subject import MOST_SEQUENCES, Channel, Pace, Subject, chosen, log_odds
 from carousel.generation import GenerationTask, Regularisation, stream_of
-from carousel.inputs import columns
-from carousel.inputs.corpus import Corpus
 from carousel.inputs.tokens import TokenChannels
 from carousel.model import sequence_batch
-from carousel.sequence_estimator import is_frame
 from carousel.sequences import Examples
 from carousel.train import Task, TrainConfig
 from carousel.translation import Pairs, TranslationTask, framed
@@ -83,11 +81,11 @@ class LabelSubject(Subject):
 
 
 def token_subject(
-    estimator: Any, frame: Any, *, source: str, wanted: tuple[str, ...] = (), member: int = 0
+    estimator: Any, frame: Any, *, source: str, wanted: tuple[str, ...] = (), member: int = 0, y: Any = None
 ) -> LabelSubject:
     """The texts of a table or list, of long ones the last tokens (of whole texts with one label)."""
     config: ModelConfig = estimator.config_
-    corpus, truth = _read_labelled(estimator, frame, source)
+    corpus, truth = read_labelled(estimator, frame, source, y)
     everything = corpus.made_channels(config.input)
     filled = np.flatnonzero(everything.lengths > 0)
     if not len(filled):
@@ -107,7 +105,7 @@ def token_subject(
         scaled = (truth - head.mean) / head.scale if head.kind == "regression" else truth
         known = scaled[which] if config.task == "classify" else scaled[everything.words[1:][which] - 1]
         every = np.arange(len(everything.offsets) - 1)
-        examples = Examples(everything, scaled, np.ones(len(scaled)), every, every[:0])  # type: ignore[arg-type]
+        examples = Examples(everything, scaled, np.ones(len(scaled)), every, every[:0])
         if not getattr(head, "intent", None):
             make = estimator._task(corpus)
             task = lambda settings: make(config, examples, settings)  # noqa: E731
@@ -133,15 +131,6 @@ def token_subject(
         task_=task,
         loss_name="the loss" if truth is not None else "the answer's own likelihood (the data have no labels)",
     )
-
-
-def _read_labelled(estimator: Any, frame: Any, source: str) -> tuple[Corpus, Floats | None]:
-    roles = estimator.config_.input.roles
-    has = is_frame(frame) and roles.target and roles.target[0] in columns.as_frame(frame, source).columns
-    if not has:
-        return estimator.read(frame, source=source), None
-    found: tuple[Corpus, Floats] = estimator.read_labelled(frame, source=source)
-    return found
 
 
 @dataclass(kw_only=True)
