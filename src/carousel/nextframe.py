@@ -14,6 +14,7 @@ from carousel.convlstm import ConvLSTM
 __all__ = ["NextFrame"]
 
 States = list[tuple[Tensor, Tensor]]
+KEEP = 3.0  # logit of the share of a pixel that stays, where training begins
 EDGE = 0.01  # brightness that is as good as black, and as near to white: logits of pixels as they are stay finite
 
 
@@ -37,8 +38,10 @@ class NextFrame(nn.Module):
             self.layers.append(ConvLSTM(size, hidden, head.kernel, stride=2 if layer else 1, forget_bias=1.0, **taken))
             size = hidden
         self.merge = nn.ModuleList(nn.Conv2d(2 * hidden, hidden, 1) for _ in range(stack.num_layers - 1))
-        self.out = nn.Conv2d(hidden + pixels, pixels, 3, padding=1)
-        self.keep = nn.Parameter(torch.full((config.input.picture.channels,), 0.5))
+        self.out = nn.Conv2d(hidden + pixels, 2 * pixels, 3, padding=1)
+        with torch.no_grad():  # training starts near "as it was"
+            nn.init.zeros_(self.out.bias[:pixels])
+            nn.init.constant_(self.out.bias[pixels:], KEEP)
         self.dropout = nn.Dropout(stack.dropout)
 
     @property
@@ -60,8 +63,9 @@ class NextFrame(nn.Module):
             own = found.pop()
             top = F.relu(merge(torch.cat([own, F.interpolate(top, own.shape[-2:], mode="nearest")], 1)))
         made = self.out(torch.cat([self.dropout(top), x], 1))
-        change = F.pixel_shuffle(made, self.patch)[..., :h, :w].unflatten(0, (t, b))
-        return change + self.keep[:, None, None] * torch.logit(frames, EDGE), after
+        change, keep = (F.pixel_shuffle(part, self.patch)[..., :h, :w] for part in made.chunk(2, 1))
+        logits = change + torch.sigmoid(keep) * torch.logit(frames.flatten(0, 1), EDGE)
+        return logits.unflatten(0, (t, b)), after
 
     def forward(self, frames: Tensor, horizon: int = 1) -> Tensor:
         """Logits [T - 1 + horizon, B, C, H, W]: of the frames 1 ... T - 1, and of `horizon` more, which the network

@@ -23,8 +23,8 @@ class NextFramesHead:
 
     A frame is cut into patches of `patch` x `patch` pixels, which are the channels of one place; layer k of the stack
     works on places halved k times, with kernels of `kernel` x `kernel`. What the layers remember is brought back to
-    the patches from the topmost down, and gives the change of the logit of each pixel's brightness, which begins with
-    a learned share of that of the frame before.
+    the patches from the topmost down, and says of each pixel which share of its brightness (as a logit) stays, and what
+    is added.
     """
 
     context: int
@@ -94,9 +94,8 @@ def _member_shapes(config: Any, patch: int, kernel: int) -> Shapes:
     for layer in range(stack.num_layers - 1):
         found[f"merge.{layer}.weight"] = (hidden, 2 * hidden, 1, 1)
         found[f"merge.{layer}.bias"] = (hidden,)
-    found["keep"] = (config.input.picture.channels,)
-    found["out.weight"] = (pixels, hidden + pixels, 3, 3)
-    found["out.bias"] = (pixels,)
+    found["out.weight"] = (2 * pixels, hidden + pixels, 3, 3)
+    found["out.bias"] = (2 * pixels,)
     return found
 
 
