@@ -10,66 +10,28 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <optional>
 #include <vector>
 
+#include "src/places.h"
 #include "src/stream.h"
+#include "stack_bindings.h"
+#include "window_bindings.h"
 
 namespace nb = nanobind;
 
 namespace {
 
-using carousel::Dense;
 using carousel::Program;
 using carousel::Refusal;
 using carousel::Row;
 using carousel::Stack;
 using carousel::Verdict;
 
-template <class T, class Shape>
-using Array = nb::ndarray<T, Shape, nb::c_contig, nb::device::cpu>;
-typedef Array<const float, nb::ndim<1>> Vector;
-typedef Array<const float, nb::ndim<2>> Matrix;
-typedef std::vector<nb::ndarray<const float, nb::c_contig, nb::device::cpu>> Tensors;
-
-// One layer and direction from CellSpec's fields and its weights in the order of CellSpec.shapes.
-void add_layer(Stack& stack, int64_t I, int64_t H, int64_t P, bool bias, bool peephole, bool coupled, bool layer_norm,
-               bool decay, bool projection, double cell_clip, double zoneout_c, double zoneout_h,
-               const Tensors& weights, int storage, bool rows) {
-    carousel::Layer layer;
-    layer.spec = {bias, peephole, coupled, layer_norm, decay, projection, cell_clip, 0, zoneout_c, zoneout_h};
-    layer.sizes = {I, H, P, 0, 0, 0, 1};
-    const int64_t G = coupled ? 3 : 4;
-    size_t next = 0;
-    const auto take = [&](bool wanted, int64_t numbers) -> void* {
-        if (!wanted) return nullptr;
-        if (next >= weights.size() || static_cast<int64_t>(weights[next].size()) != numbers)
-            throw std::invalid_argument("a layer's weights do not have the sizes that its cell says");
-        return const_cast<float*>(weights[next++].data());
-    };
-    carousel::Weights w;
-    w.weight_ih = take(true, G * H * I);
-    w.weight_hh = take(true, G * H * P);
-    w.bias_ih = take(bias, G * H);
-    w.bias_hh = take(bias, G * H);
-    w.weight_hr = take(projection, P * H);
-    w.weight_ch = take(peephole, (G - 1) * H);
-    w.norm_ih = take(layer_norm, G * H);
-    w.norm_hh = take(layer_norm, G * H);
-    w.norm_c = take(layer_norm, H);
-    w.norm_bias_c = take(layer_norm && bias, H);
-    w.decay_rate = take(decay, H);
-    stack.add(layer, w, static_cast<carousel::Storage>(storage), rows);
-}
-
-Dense dense(const Matrix& weight, const std::optional<Vector>& bias) {
-    const auto outputs = static_cast<int64_t>(weight.shape(0)), inputs = static_cast<int64_t>(weight.shape(1));
-    if (bias && static_cast<int64_t>(bias->shape(0)) != outputs)
-        throw std::invalid_argument("a dense map has one bias for each output");
-    return Dense(weight.data(), bias ? bias->data() : nullptr, outputs, inputs);
-}
+using namespace carousel::bindings;
 
 // A stack alone, for windows that are run as a whole, and its own state.
 struct Walker {
@@ -118,7 +80,20 @@ struct Walker {
 // What a stream gives as Python values: a dict with `names` as keys.
 struct Answer {
     nb::object names;    // tuple
-    nb::object classes;  // tuple, or None
+    nb::object classes;  // tuple, or None; of a detector its columns
+
+    // The names of the columns that a score is put down to.
+    PyObject* because(const double* columns) const {
+        PyObject* found = nullptr;
+        for (int64_t k = 0; k < carousel::named_columns && columns[k] >= 0; ++k) {
+            PyObject* name = PyTuple_GET_ITEM(classes.ptr(), static_cast<Py_ssize_t>(columns[k]));
+            PyObject* more = found ? PyUnicode_FromFormat("%U, %U", found, name) : Py_NewRef(name);
+            Py_XDECREF(found);
+            if (!more) throw nb::python_error();
+            found = more;
+        }
+        return found ? found : Py_NewRef(Py_None);
+    }
 
     PyObject* of(const Program& program, const double* out) const {
         PyObject* found = PyDict_New();
@@ -140,6 +115,12 @@ struct Answer {
             PyObject* name = PyTuple_GET_ITEM(classes.ptr(), best);
             Py_INCREF(name);
             put(at++, name);
+        }
+        if (program.read_out == carousel::ReadOut::score) {
+            put(0, std::isnan(out[0]) ? Py_NewRef(Py_None) : PyFloat_FromDouble(out[0]));
+            put(1, PyBool_FromLong(out[1] != 0));
+            put(2, because(out + 2));
+            return found;
         }
         if (program.read_out == carousel::ReadOut::event) {
             put(0, PyFloat_FromDouble(out[0]));
@@ -365,6 +346,16 @@ void bind_streams(nb::module_& m) {
         .def("timed", &Walker::timed)
         .def("top", &Walker::top);
     m.def("fingerprint", &fingerprint);
+    bind_windows(m);
+    nb::class_<carousel::Places>(m, "Places")
+        .def(nb::init<>())
+        .def("put", &carousel::Places::put)
+        .def("drop", &carousel::Places::drop)
+        .def("find", [](const carousel::Places& self, const Array<const int64_t, nb::ndim<1>>& keys,
+                        const Array<int64_t, nb::ndim<1>>& places) {
+            if (keys.shape(0) != places.shape(0)) throw std::invalid_argument("keys and places are as many");
+            return self.find(static_cast<int64_t>(keys.shape(0)), keys.data(), places.data());
+        });
     nb::class_<Program>(m, "Program")
         .def(
             "__init__",
@@ -424,6 +415,30 @@ void bind_streams(nb::module_& m) {
                  self.errors = errors;
                  self.threshold = threshold;
              })
+        .def(
+            "set_scores",
+            [](Program& self, const std::vector<int64_t>& columns, const std::vector<double>& keep,
+               const std::vector<double>& floor, bool history, int64_t rest, double threshold) {
+                self.scored = columns;
+                self.scorer.keep = keep;
+                self.scorer.floor = floor;
+                self.scorer.history = history;
+                self.scorer.rest = rest;
+                self.scorer.threshold = threshold;
+            },
+            nb::arg("columns"), nb::arg("keep"), nb::arg("floor"), nb::arg("history"), nb::arg("rest"),
+            nb::arg("threshold"))
+        .def(
+            "add_view",
+            [](Program& self, bool of_errors, int64_t rows, const std::vector<double>& centre,
+               const std::vector<double>& spread, const std::vector<double>& low, const std::vector<double>& high,
+               const std::vector<double>& correlation, const std::vector<double>& inverse, double limit,
+               double largest) {
+                self.scorer.views.push_back(
+                    {of_errors, rows, centre, spread, low, high, correlation, inverse, limit, largest});
+            },
+            nb::arg("of_errors"), nb::arg("rows"), nb::arg("centre"), nb::arg("spread"), nb::arg("low"),
+            nb::arg("high"), nb::arg("correlation"), nb::arg("inverse"), nb::arg("limit"), nb::arg("largest"))
         .def("finish", &Program::finish)
         .def_prop_ro("outputs", &Program::outputs)
         .def_prop_ro("stream_bytes", &Program::bytes);

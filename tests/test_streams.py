@@ -15,7 +15,8 @@ from carousel.errors import CarouselError, DataError, ModelFileError, NotSupport
 from carousel.inputs.clock import Grid
 from carousel.stream import Stream, Streams
 from stream_cases import changed, classifier, detector, plain_input, rich_rows, tagger, without, write
-from test_stream_forecast import HOUR, config
+from test_stream_forecast import config
+from test_stream_forecast import rich_rows as covariates
 
 
 def interleaved(count: int = 30, seed: int = 0) -> tuple[list[str], list[dict[str, Any]]]:
@@ -102,10 +103,100 @@ def test_rows_are_taken_together_or_not_at_all(tmp_path: Path) -> None:
     assert [many.state(who) for who in names] == before
 
 
-def test_forecasters_and_detectors_stream_one_by_one(tmp_path: Path) -> None:
-    for made in (config(Grid("even", HOUR)), detector()):
-        with pytest.raises(NotSupported, match="one Stream for each series"):
-            Streams(write(made, tmp_path))
+@pytest.mark.parametrize("reference", ["training", "history"])
+def test_many_detectors(tmp_path: Path, reference: str) -> None:
+    path = write(detector(reference, seeds=2), tmp_path)
+    ids, rows = interleaved()
+    singles = {who: Stream(path) for who in "abc"}
+    expected = [singles[who].push(row) for who, row in zip(ids, rows, strict=True)]
+    many, found = Streams(path), []
+    for start, end in ((0, 1), (1, 50), (50, 90)):
+        made = many.push(ids[start:end], rows[start:end], open_new=True)
+        assert made["anomaly"].dtype == bool
+        found += [dict(zip(made, values, strict=True)) for values in zip(*made.values(), strict=True)]
+    found = [row | {"score": None if np.isnan(row["score"]) else row["score"]} for row in found]
+    assert found == expected
+    assert any(row["because"] for row in found)
+    assert {who: many.state(who) for who in "abc"} == {who: singles[who].state() for who in "abc"}
+
+
+def series_rows(count: int, seed: int) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(seed)
+    at = np.cumsum(rng.integers(1, 3, count))  # some rows of the grid are absent
+    return [{"t": int(t), "y": None if rng.random() < 0.2 else float(rng.normal(50, 9))} for t in at]
+
+
+@pytest.mark.parametrize("weights", ["float32", "int8"])
+def test_many_series_give_the_bits_of_single_ones(tmp_path: Path, weights: str) -> None:
+    path = write(config(Grid("even", 1.0), targets=1, seeds=2), tmp_path)
+    parts = {k: series_rows(24, k) for k in range(4)}
+    ids = np.random.default_rng(1).permutation(np.repeat(np.arange(4), 24))
+    rows = [parts[k].pop(0) for k in ids.tolist()]
+    singles = {k: Stream(path, weights=weights) for k in range(4)}
+    expected = [singles[k].push(row) for k, row in zip(ids.tolist(), rows, strict=True)]
+    many, at = Streams(path, weights=weights), 0
+    for size in (1, 60, 35):
+        found = many.push(ids[at : at + size], rows[at : at + size], open_new=True)
+        for name, values in found.items():
+            assert np.array_equal(values, [e[name] for e in expected[at : at + size]], equal_nan=name[0] in "fq"), name
+        at += size
+    assert [many.state(k) for k in range(4)] == [singles[k].state() for k in range(4)]
+    other = Streams(path, weights=weights)
+    other.restore("again", many.state(2))
+    more = {"t": 90, "y": 51.0}
+    again, one = other.push(["again"], [more]), singles[2].push(more)
+    assert np.array_equal(again["q0.9"][0], one["q0.9"])
+
+
+def test_many_series_with_columns_known_ahead(tmp_path: Path) -> None:
+    path = write(config(Grid("even", 1.0), rich=True), tmp_path)
+    rows = covariates(20)
+    one, many = Stream(path), Streams(path)
+    for k, row in enumerate(rows[:-6]):
+        following = rows[k + 1 : k + 6]
+        expected = one.push(row, ahead=following)
+        found = many.push(["a", "b"], [row, row], ahead=[following, None], open_new=True)
+        assert np.array_equal(found["q0.1"][0], expected["q0.1"], equal_nan=True)
+        assert np.isnan(found["forecast"][1]).all()
+    assert many.push(["a"], [rows[-6]]) == {}
+    before = [many.state("a"), many.state("b")]
+    with pytest.raises(DataError, match="row 2, stream 'b': its time lies before"):
+        many.push(["a", "b"], [rows[-5], rows[3]])
+    with pytest.raises(DataError, match="ahead has 1 items for 2 rows"):
+        many.push(["a", "b"], [rows[-5], rows[-5]], ahead=[None])
+    with pytest.raises(DataError, match="may not change"):
+        many.push(["a", "new"], [rows[-5] | {"city": "Bonn"}, rows[0]], open_new=True)
+    assert [many.state("a"), many.state("b")] == before
+    assert many.ids == ["a", "b"]
+
+
+def test_ids_of_every_kind(tmp_path: Path) -> None:
+    """Whole numbers in arrays are looked up in a table of the core, which follows what the caller opens and closes."""
+    path = write(classifier("last", rich=False), tmp_path)
+    many, rng = Streams(path), np.random.default_rng(3)
+    x, known = rng.normal(size=(3,)), {}
+    keys = np.concatenate([rng.integers(-(2**62), 2**62, 150), np.arange(150) * 64])
+    for k in rng.choice(keys, 900):
+        if int(k) in known:
+            many.close(int(k))
+            del known[int(k)]
+        else:
+            many.open(int(k) if k % 2 else k)
+            many.push([int(k)], rng.normal(size=(1, 3)))
+            known[int(k)] = many.state(int(k))
+    ids = rng.permutation(np.array(list(known)))
+    expected = [Stream(path) for _ in ids]
+    for stream, k in zip(expected, ids.tolist(), strict=True):
+        stream.restore(known[k])
+    found = many.push(ids, np.repeat(x[None], len(ids), 0))
+    assert found["p_calm"].tolist() == [stream.push(x)["p_calm"] for stream in expected]
+    gone = next(k for k in keys.tolist() if k not in known)
+    with pytest.raises(DataError, match=f"stream {gone} is not open"):
+        many.push(np.array([ids[0], gone]), np.stack([x, x]))
+    with pytest.raises(DataError, match=f"row 2, stream {ids[1]}, column 'x0': the value is missing"):
+        many.push(ids[:2], np.stack([x, x * np.nan]))
+    many.open(1.0 if 1 not in known else 3.0)
+    many.push(np.array([1 if 1 not in known else 3], np.int32), x[None])
 
 
 NUMBER = {"steps": 2.0}
@@ -236,7 +327,7 @@ def test_states_of_others_are_refused(tmp_path: Path) -> None:
         (state[4:], "no state of a stream"),
         (state[:-1], "damaged"),
         (state + b"x", "damaged"),
-        (state[:4] + struct.pack("<H", 9) + state[6:], "version 9, this version reads 1"),
+        (state[:4] + struct.pack("<H", 9) + state[6:], "version 9, this version reads 2"),
         (state[:80] + bytes([state[80] ^ 1]) + state[81:], "damaged"),
         ("text", "a state is bytes"),
     ):

@@ -50,6 +50,13 @@ struct StepState {
     float *h, *c;
 };
 
+// How numbers are scaled that follow one another: [n] each. `inverse` is 1 / scale, and scale within 1e-100 and 1e100,
+// so that a quotient can be had without a division.
+struct Scaling {
+    const double *mean, *scale, *inverse;
+    double bound, largest;
+};
+
 constexpr int64_t step_rows = 48;  // of one chunk of `steps`
 
 struct StepKernels {
@@ -66,8 +73,9 @@ struct StepKernels {
     void (*dense)(const StepDense&, const float* x, float* y);  // y [N padded]
     // The same for n rows; y [n, N padded].
     void (*dense_rows)(const StepDense&, int64_t n, const float* const* x, float* y);
-    // y = (x - mean) / scale within +-bound, in double, then rounded to float.
-    void (*scale)(const double* x, const double* mean, const double* scale, double bound, int64_t n, float* y);
+    // y = (x - mean) / scale within +-bound, in double, then rounded to float; whether all |x| are at most `largest`.
+    bool (*scale)(const double* x, const Scaling&, int64_t n, float* y);
+    void (*silu)(float* x, int64_t n);  // x sigmoid(x), n a multiple of the lanes
 };
 
 // Those of the instruction set in use.

@@ -22,6 +22,9 @@ double scaled(const NumberColumn& c, double x, double bound) {
     return std::isnan(y) ? y : std::min(std::max(y, -bound), bound);
 }
 
+// Whether the core's vectors can scale it, see `Scaling`.
+bool is_simple(const NumberColumn& c) { return !c.gaps && c.squash == 0 && c.scale > 1e-100 && c.scale < 1e100; }
+
 double fade(double age) { return age / (1.0 + age); }
 
 template <class T>
@@ -52,15 +55,15 @@ void Program::finish() {
     const auto whole = [&](int64_t n) { return (n + lanes - 1) / lanes * lanes; };
     value_size_ = static_values_ = 0;
     gapped_ = 0;
-    spans_.clear(), means_.clear(), scales_.clear();
+    spans_.clear(), means_.clear(), scales_.clear(), inverses_.clear();
     for (int64_t k = 0; k < count_of(numbers); ++k) {
         const NumberColumn& c = numbers[static_cast<size_t>(k)];
-        const bool simple = !c.gaps && c.squash == 0;
+        const bool simple = is_simple(c);
         if (!spans_.empty() && simple && spans_.back().simple)
             ++spans_.back().count;
         else
-            spans_.push_back({k, 1, simple});
-        means_.push_back(c.mean), scales_.push_back(c.scale);
+            spans_.push_back({k, 1, value_size_, simple});
+        means_.push_back(c.mean), scales_.push_back(c.scale), inverses_.push_back(1 / c.scale);
         value_size_ += c.gaps ? 4 : 1;
         gapped_ += c.gaps;
     }
@@ -82,16 +85,28 @@ void Program::finish() {
             throw std::invalid_argument("the sizes of stack and head do not fit the input");
         widest = std::max({widest, head.out.padded(), head.hidden ? head.hidden.padded() : 0, lanes});
     }
-    outputs_ = read_out == ReadOut::label || read_out == ReadOut::raw ? logits()
-               : read_out == ReadOut::event                           ? 2
-                                                                      : 1 + count_of(errors);
-    const int64_t doubles = 3 + 2 * gapped_ + count_of(static_categories);
+    outputs_ = read_out == ReadOut::label        ? logits()
+               : read_out == ReadOut::event      ? 2
+               : read_out == ReadOut::regression ? 1 + count_of(errors)
+                                                 : Scorer::outputs;
+    scores_ = 0;
+    if (read_out == ReadOut::score) {
+        scorer.finish();
+        const int64_t C = scorer.columns(), most = count_of(numbers);
+        if (count_of(scored) != C || logits() != 2 * C ||
+            std::any_of(scored.begin(), scored.end(), [&](int64_t k) { return k < 0 || k >= most; }))
+            throw std::invalid_argument("the columns of the scores do not fit the input and the head");
+        scores_ = scorer.memory();
+        scored_.assign(static_cast<size_t>(2 * C), 0.0);
+    }
+    const int64_t doubles = words();
     at_members_ = (static_cast<size_t>(doubles) * 8 + static_cast<size_t>(static_values_) * 4 + 63) / 64 * 64;
     bytes_ = (at_members_ + stacks.size() * static_cast<size_t>(member_floats_) * 4 + 63) / 64 * 64;
     plain_bytes_ = static_cast<size_t>(doubles) * 8 +
                    4 * (static_cast<size_t>(static_values_) +
                         stacks.size() * static_cast<size_t>(stacks.front().plain_floats() + pool_floats_));
-    x_.assign(static_cast<size_t>(step_rows * whole(input_)), 0.0f);
+    channels_ = whole(input_);
+    x_.assign(static_cast<size_t>(channels_), 0.0f);
     pooled_.assign(static_cast<size_t>(step_rows * whole(P)), 0.0f);
     hidden_.assign(static_cast<size_t>(step_rows * widest), 0.0f);
     logits_.assign(static_cast<size_t>(step_rows * widest), 0.0f);
@@ -110,7 +125,8 @@ Program::View Program::view(const void* stream) const {
             doubles + 3,
             doubles + 3 + n,
             codes,
-            reinterpret_cast<float*>(codes + static_categories.size()),
+            doubles + this->words() - scores_,
+            reinterpret_cast<float*>(words + this->words()),
             reinterpret_cast<float*>(memory + at_members_)};
 }
 
@@ -129,6 +145,7 @@ Verdict Program::begin(void* stream, const float* values, const int64_t* codes) 
     *v.begun = given;
     *v.time = nan_value;
     std::fill_n(v.seen, gapped_, nan_value);
+    if (scores_) scorer.begin(v.score);
     if (!fixed || !given) return {};
     std::copy_n(values, static_values_, v.values);
     std::copy_n(codes, static_categories.size(), v.codes);
@@ -145,15 +162,23 @@ Verdict Program::begin(void* stream, const float* values, const int64_t* codes) 
     return {};
 }
 
-Verdict Program::check(const void* stream, const Row& row) const {
+Verdict Program::check(const void* stream, const Row& row, float* x) const {
     const View v = view(stream);
     if (!*v.begun) return {Refusal::no_static};
-    int64_t odd = 0;
-    for (size_t k = 0; k < numbers.size(); ++k) odd += !(std::abs(row.numbers[k]) <= largest);
+    bool odd = false;
+    for (const Span& span : spans_) {
+        const auto at = static_cast<size_t>(span.first);
+        if (span.simple)
+            odd |= !step_kernels().scale(
+                row.numbers + at, {means_.data() + at, scales_.data() + at, inverses_.data() + at, bound, largest},
+                span.count, x + span.at);
+        else
+            odd |= !(std::abs(row.numbers[at]) <= largest);
+    }
     for (size_t k = 0; odd && k < numbers.size(); ++k) {
-        const double x = row.numbers[k];
-        if (std::abs(x) > largest) return {Refusal::infinite, static_cast<int64_t>(k)};
-        if (std::isnan(x) && !numbers[k].gaps) return {Refusal::missing, static_cast<int64_t>(k)};
+        const double given = row.numbers[k];
+        if (std::abs(given) > largest) return {Refusal::infinite, static_cast<int64_t>(k)};
+        if (std::isnan(given) && !numbers[k].gaps) return {Refusal::missing, static_cast<int64_t>(k)};
     }
     for (size_t k = 0; k < categories.size(); ++k)
         if (row.codes[k] < 0 || row.codes[k] >= categories[k].codes)
@@ -163,14 +188,13 @@ Verdict Program::check(const void* stream, const Row& row) const {
     return {};
 }
 
-// The numeric channels of the row into x; its elapsed time. The memory of what was seen moves on.
+// The numeric channels of the row into x, where `check` has left some; its elapsed time. The memory of what was seen
+// moves on.
 float Program::advance(const View& v, const Row& row, float* x) const {
     const double elapsed = *v.rows ? (row.time - *v.time) / unit : 0.0;
     int64_t gapped = 0;
     for (const Span& span : spans_) {
         if (span.simple) {
-            step_kernels().scale(row.numbers + span.first, means_.data() + span.first, scales_.data() + span.first,
-                                 bound, span.count, x);
             x += span.count;
             continue;
         }
@@ -255,13 +279,11 @@ void Program::add_head(size_t member, int64_t n, const float* const* pooled, dou
             sums[r * logits() + k] += static_cast<double>(logits_[static_cast<size_t>(r * head.out.padded() + k)]);
 }
 
-// From the sum over the members.
-void Program::give(const double* sums, double* out) const {
+// From the sum over the members: the probabilities of the classes; a number and its quantiles; a probability and
+// whether it is an alarm; or a score, whether it is an anomaly, and the columns that it is put down to.
+void Program::give(const View& v, const Row& row, double* sums, double* out) const {
     const double members = static_cast<double>(stacks.size());
-    if (read_out == ReadOut::raw) {
-        for (int64_t k = 0; k < outputs_; ++k) out[k] = sums[k] / members;
-        return;
-    }
+    if (read_out == ReadOut::score) return score(v, row, sums, out);
     if (read_out == ReadOut::regression) {
         const double y = sums[0] / members * scale + mean;
         out[0] = y;
@@ -281,6 +303,19 @@ void Program::give(const double* sums, double* out) const {
     for (int64_t k = 0; k < n; ++k) out[k] /= total;
 }
 
+void Program::score(const View& v, const Row& row, double* sums, double* out) const {
+    const double members = static_cast<double>(stacks.size());
+    const size_t C = scored.size();
+    double *values = scored_.data(), *counted = values + C;
+    for (size_t k = 0; k < 2 * C; ++k) sums[k] /= members;
+    for (size_t k = 0; k < C; ++k) {
+        const auto column = static_cast<size_t>(scored[k]);
+        values[k] = row.numbers[column];
+        counted[k] = scaled(numbers[column], values[k], bound);
+    }
+    scorer.step(v.score, *v.rows - 1, sums, counted, values, out);
+}
+
 void Program::push(void* stream, const Row& row, double* out) const {
     const View v = view(stream);
     float* x = x_.data();
@@ -292,11 +327,10 @@ void Program::push(void* stream, const Row& row, double* out) const {
         const float* pooled = pool(v, m, stacks[m].top(state(v, m)), pooled_.data());
         add_head(m, 1, &pooled, sums_.data());
     }
-    give(sums_.data(), out);
+    give(v, row, sums_.data(), out);
 }
 
-void Program::push_many(int64_t n, void* const* streams, const Row* rows, double* out) const {
-    const int64_t wide = static_cast<int64_t>(x_.size()) / step_rows;
+void Program::push_many(int64_t n, void* const* streams, const Row* rows, float* channels, double* out) const {
     const float* x[step_rows];
     float elapsed[step_rows];
     float* states[step_rows];
@@ -307,7 +341,7 @@ void Program::push_many(int64_t n, void* const* streams, const Row* rows, double
             for (size_t line = 0; line < bytes_; line += 64)
                 __builtin_prefetch(static_cast<const uint8_t*>(streams[k]) + line, 1, 2);
         for (int64_t k = 0; k < count; ++k) {
-            float* to = x_.data() + k * wide;
+            float* to = channels + (start + k) * channels_;
             x[k] = to;
             elapsed[k] = advance(view(streams[start + k]), rows[start + k], to);
         }
@@ -315,7 +349,7 @@ void Program::push_many(int64_t n, void* const* streams, const Row* rows, double
         for (size_t m = 0; m < stacks.size(); ++m) {
             for (int64_t k = 0; k < count; ++k) {
                 const View v = view(streams[start + k]);
-                embed(v, rows[start + k], m, x_.data() + k * wide + value_size_);
+                embed(v, rows[start + k], m, channels + (start + k) * channels_ + value_size_);
                 states[k] = state(v, m);
             }
             stacks[m].steps(count, x, elapsed, states);
@@ -325,15 +359,15 @@ void Program::push_many(int64_t n, void* const* streams, const Row* rows, double
                 pooled[k] = pool(view(streams[start + k]), m, stacks[m].top(states[k]), pooled_.data() + k * P);
             add_head(m, count, pooled, sums_.data());
         }
-        for (int64_t k = 0; k < count; ++k) give(sums_.data() + k * logits(), out + (start + k) * outputs_);
+        for (int64_t k = 0; k < count; ++k)
+            give(view(streams[start + k]), rows[start + k], sums_.data() + k * logits(), out + (start + k) * outputs_);
     }
 }
 
 void Program::save(const void* stream, uint8_t* to) const {
     const View v = view(stream);
     const int64_t plain = stacks.front().plain_floats();
-    to = put(to, v.rows,
-             3 + 2 * gapped_ + count_of(static_categories));  // one after the other, as view() says
+    to = put(to, v.rows, words());  // one after the other, as view() says
     to = put(to, v.values, static_values_);
     std::vector<float> flat(static_cast<size_t>(plain));
     for (size_t m = 0; m < stacks.size(); ++m) {
@@ -345,17 +379,16 @@ void Program::save(const void* stream, uint8_t* to) const {
 
 bool Program::load(const uint8_t* from, void* stream) const {
     const int64_t plain = stacks.front().plain_floats();
-    const int64_t words = 3 + 2 * gapped_ + count_of(static_categories);
-    std::vector<int64_t> head(static_cast<size_t>(words));
-    take(from, head.data(), words);
+    std::vector<int64_t> head(static_cast<size_t>(words()));
+    take(from, head.data(), words());
     if (head[0] < 0 || head[1] < 0 || head[1] > 1) return false;
     for (size_t k = 0; k < static_categories.size(); ++k) {
-        const int64_t code = head[head.size() - static_categories.size() + k];
+        const int64_t code = head[static_cast<size_t>(3 + 2 * gapped_) + k];
         if (code < 0 || code >= static_categories[k].codes) return false;
     }
     std::memset(stream, 0, bytes_);
     const View v = view(stream);
-    from = take(from, v.rows, words);
+    from = take(from, v.rows, words());
     from = take(from, v.values, static_values_);
     std::vector<float> flat(static_cast<size_t>(plain));
     for (size_t m = 0; m < stacks.size(); ++m) {
@@ -376,10 +409,12 @@ void Slab::grow(int64_t count) {
 
 Verdict Slab::check(int64_t n, const int64_t* which, const Row* rows, int64_t& refused) {
     ++mark_;
+    const int64_t wide = program_.channels();
+    if (static_cast<int64_t>(x_.size()) < n * wide) x_.resize(static_cast<size_t>(n * wide));
     for (refused = 0; refused < n; ++refused) {
         if (refused + 16 < n) __builtin_prefetch(at(which[refused + 16]));
         const auto k = static_cast<size_t>(which[refused]);
-        const Verdict v = program_.check(at(which[refused]), rows[refused]);
+        const Verdict v = program_.check(at(which[refused]), rows[refused], x_.data() + refused * wide);
         if (v.why != Refusal::none) return v;
         if (met_[k] == mark_ && rows[refused].time < time_[k]) return {Refusal::backwards};
         met_[k] = mark_;
@@ -397,7 +432,8 @@ void Slab::push(int64_t n, const int64_t* which, const Row* rows, double* out) {
             met_[static_cast<size_t>(which[end])] = mark_;
             streams_.push_back(at(which[end]));
         }
-        program_.push_many(end - start, streams_.data(), rows + start, out + start * program_.outputs());
+        program_.push_many(end - start, streams_.data(), rows + start, x_.data() + start * program_.channels(),
+                           out + start * program_.outputs());
         start = end;
     }
 }

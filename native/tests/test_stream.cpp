@@ -10,6 +10,7 @@
 #include <new>
 #include <random>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include "../src/stream.h"
@@ -67,7 +68,25 @@ void add_layer(carousel::Stack& stack, int64_t I, int64_t H, bool rows) {
     stack.add(layer, w, carousel::Storage::f32, rows);
 }
 
-constexpr int64_t members = 2, H = 19, classes = 3, width = 6;
+constexpr int64_t members = 2, H = 19, classes = 3, width = 6, scored = 2;
+
+// Two columns, one of them with gaps, seen in three ways.
+void add_scores(Program& p, bool history) {
+    p.scored = {0, 2};
+    p.scorer.keep = {1, .9}, p.scorer.floor = {.1, .1};
+    p.scorer.history = history, p.scorer.rest = history ? 2 : 0, p.scorer.threshold = .2;
+    for (const auto& [of_errors, rows] : {std::pair(true, 1), std::pair(true, 4), std::pair(false, 3)})
+        p.scorer.views.push_back({of_errors,
+                                  rows,
+                                  {.1, -.2},
+                                  {1.1, .9},
+                                  {-1, -1},
+                                  {1, 1},
+                                  {1, .3, .3, 1},
+                                  {1 / .91, -.3 / .91, -.3 / .91, 1 / .91},
+                                  1.5,
+                                  1.2});
+}
 
 // Three numbers (one plain, one squashed, one with gaps), a category, static columns, two members of two layers.
 void build(Program& p, Pooling pooling, ReadOut read_out) {
@@ -78,7 +97,10 @@ void build(Program& p, Pooling pooling, ReadOut read_out) {
     p.static_numbers = {{0, 1, 0, true}};
     p.categories = {{4, 2, drawn(members * 4 * 2, 1)}};
     p.static_categories = {{3, 3, drawn(members * 3 * 3, 1)}};
-    const int64_t fixed = 2 + 3, I = 2 + 4 + 1 + 2 + 2 + fixed, outputs = read_out == ReadOut::label ? classes : 1;
+    const int64_t fixed = 2 + 3, I = 2 + 4 + 1 + 2 + 2 + fixed,
+                  outputs = read_out == ReadOut::label   ? classes
+                            : read_out == ReadOut::score ? 2 * scored
+                                                         : 1;
     p.stacks.resize(members), p.heads.resize(members), p.initial.resize(members);
     for (size_t m = 0; m < members; ++m) {
         add_layer(p.stacks[m], I, H, true);
@@ -94,6 +116,7 @@ void build(Program& p, Pooling pooling, ReadOut read_out) {
     p.read_out = read_out;
     p.temperature = 1.5;
     if (read_out == ReadOut::regression) p.errors = {-1, 1};
+    if (read_out == ReadOut::score) add_scores(p, pooling == Pooling::max);
     p.finish();
 }
 
@@ -193,6 +216,35 @@ void try_program(Pooling pooling, ReadOut read_out) {
     refused(Refusal::none, 0, [&](Rows& r) { r.numbers[last + 2] = nan; });
 }
 
+// Scaling without a division rounds as a division does; what is beyond, infinite or missing is told.
+void try_scaling() {
+    constexpr size_t n = 1003;
+    std::vector<double> x(n), mean(n), scale(n), inverse(n);
+    std::vector<float> y(n);
+    std::uniform_real_distribution<double> draw(-1, 1);
+    for (int round = 0; round < 40; ++round) {
+        for (size_t k = 0; k < n; ++k) {
+            x[k] = draw(generator) * std::pow(10.0, draw(generator) * (round % 4 == 3 ? 139 : 6));
+            mean[k] = round % 2 ? draw(generator) : 0;
+            scale[k] = std::abs(draw(generator) + 1.001) * std::pow(10.0, draw(generator) * (round % 4 == 3 ? 99 : 3));
+            inverse[k] = 1 / scale[k];
+        }
+        const carousel::Scaling by{mean.data(), scale.data(), inverse.data(), 1e30, 1e140};
+        expect(carousel::step_kernels().scale(x.data(), by, n, y.data()), "numbers are numbers");
+        for (size_t k = 0; k < n; ++k) {
+            const auto exact = static_cast<float>(std::min(std::max((x[k] - mean[k]) / scale[k], -1e30), 1e30));
+            expect(y[k] == exact, "a scaled number is rounded as a quotient is");
+        }
+        for (const double bad :
+             {std::numeric_limits<double>::quiet_NaN(), -1e141, std::numeric_limits<double>::infinity()})
+            for (const size_t at : {size_t{0}, size_t{9}, n - 1}) {
+                const double before = std::exchange(x[at], bad);
+                expect(!carousel::step_kernels().scale(x.data(), by, n, y.data()), "what is no number is told");
+                x[at] = before;
+            }
+    }
+}
+
 }  // namespace
 
 int main() {
@@ -203,8 +255,9 @@ int main() {
         return 77;
     }
     for (const Pooling pooling : {Pooling::none, Pooling::mean, Pooling::max, Pooling::attention})
-        for (const ReadOut read_out : {ReadOut::label, ReadOut::regression, ReadOut::event})
+        for (const ReadOut read_out : {ReadOut::label, ReadOut::regression, ReadOut::event, ReadOut::score})
             try_program(pooling, read_out);
+    try_scaling();
     if (failures) std::fprintf(stderr, "%d checks failed\n", failures);
     return failures ? 1 : 0;
 }

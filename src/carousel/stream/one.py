@@ -13,7 +13,7 @@ from carousel.stream.loading import Model, load
 
 __all__ = ["Stream", "engine", "pack", "unpack"]
 
-_MAGIC, _VERSION = b"crsl", 1
+_MAGIC, _VERSION = b"crsl", 2
 _HEAD = struct.Struct("<4sHH8sII")  # magic, version, task, fingerprint, length of the payload, its CRC-32
 _TASKS = ("forecast", "classify", "tag", "detect")
 
@@ -91,10 +91,6 @@ def engine(model: Model, shared: Any = None) -> Any:
         from carousel.stream.windows import WindowEngine
 
         return WindowEngine(model, shared)
-    if model.config.task == "detect":
-        from carousel.stream.scores import ScoreEngine
-
-        return ScoreEngine(model, shared)
     from carousel.stream.rows import RowEngine
 
     return RowEngine(model, shared)

@@ -9,13 +9,13 @@ from typing import Any
 from carousel import _core
 from carousel.errors import DataError
 from carousel.stream.loading import Model, answers, program
-from carousel.stream.reading import Reader, ReadRow, plain
+from carousel.stream.reading import Reader, plain
 
 __all__ = ["RowEngine"]
 
 
 class RowEngine:
-    """One sequence of a classifier or tagger."""
+    """One sequence of a classifier, tagger or detector."""
 
     def __init__(self, model: Model, shared: Any = None) -> None:
         """`shared` is the core's program of another engine of the same model."""
@@ -51,10 +51,10 @@ class RowEngine:
             found = self._push(0, row, time, None, None)
             if found.__class__ is dict:
                 return found
-        return self.take(row, time)[0]
+        return self._take(row, time)
 
-    def take(self, row: Any, time: Any) -> tuple[dict[str, Any], ReadRow]:
-        """Any row, read in Python; what the core gives, and what it was given."""
+    def _take(self, row: Any, time: Any) -> dict[str, Any]:
+        """Any row, read in Python."""
         where = self._where()
         static = self.model.config.input.static
         fixed = None
@@ -69,7 +69,7 @@ class RowEngine:
         if isinstance(found, dict):
             if begin and fixed is not None:
                 self._fixed = {name: plain(value) for name, value in fixed.items()}
-            return found, read
+            return found
         if begin:
             self._core.begin(0, None, None)
         raise self.reader.refusal(found, row, self._core.time(0), where)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +11,30 @@ from numpy.typing import NDArray
 from carousel.errors import DataError
 from carousel.inputs.clock import calendar_features, utc_offset
 from carousel.inputs.fitted import FIRST, MISSING, UNSEEN, Column, TableInput
-from carousel.stream.history import Covariates
 from carousel.stream.reading import number, plain
 from carousel.stream.times import read_time
 
-__all__ = ["TableReader", "by_the_wall"]
+__all__ = ["Covariates", "Following", "TableReader", "by_the_wall"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+
+class Covariates(NamedTuple):
+    """Of one row: scaled numbers with whether they are observed, calendar included, and codes."""
+
+    features: Floats  # [.]
+    feature_codes: Ints
+    known: Floats  # [.] with the calendar
+    known_codes: Ints
+
+
+class Following(NamedTuple):
+    """The steps ahead of one series."""
+
+    time: Floats  # [H]
+    known: Floats  # [H, .] with the calendar
+    codes: Ints  # [H, .]
 
 
 class TableReader:
@@ -107,7 +123,7 @@ class TableReader:
         calendar = calendar_features(np.array(local), table.calendar)
         return Covariates(features, feature_codes, np.concatenate([known, calendar]), known_codes)
 
-    def following(self, when: float, ahead: Any, where: str) -> tuple[Floats, Floats, Ints] | None:
+    def following(self, when: float, ahead: Any, where: str) -> Following | None:
         """Times, known numbers with the calendar, and known codes of the steps ahead; None: no forecast is asked."""
         table = self.table
         if not table.known and ahead is not None:
@@ -118,7 +134,7 @@ class TableReader:
         time = np.asarray(table.grid.ahead(np.array(when), steps), np.float64)
         calendar = calendar_features(time if table.grid.wall else by_the_wall(time, table.grid.zone), table.calendar)
         if not table.known:
-            return time, calendar, np.zeros((table.horizon, 0), np.int64)
+            return Following(time, calendar, np.zeros((table.horizon, 0), np.int64))
         rows = list(ahead)
         if len(rows) != table.horizon:
             raise DataError(
@@ -133,7 +149,7 @@ class TableReader:
             one, code = self._encode(table.known, row, place)
             known.append(one)
             codes.append(code)
-        return time, np.concatenate([np.stack(known), calendar], 1), np.stack(codes)
+        return Following(time, np.concatenate([np.stack(known), calendar], 1), np.stack(codes))
 
     def _encode(self, columns: tuple[Column, ...], values: Mapping[str, Any], where: str) -> tuple[Floats, Ints]:
         numbers: list[float] = []

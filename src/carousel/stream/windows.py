@@ -1,45 +1,47 @@
-"""The stream of a forecaster: the last rows in a ring, the window run anew with every row, as `predict` does."""
+"""The stream of a forecaster: the core keeps the last rows of its series and runs their window anew with every row."""
 
 from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from carousel import _core
 from carousel.errors import DataError
-from carousel.heads.forecast import read_out
 from carousel.inputs.clock import utc_of_wall
 from carousel.inputs.fitted import TableInput
-from carousel.stream.history import History
+from carousel.stream.forecasting import forecaster
 from carousel.stream.loading import Model
-from carousel.stream.members import Member
 from carousel.stream.reading import plain
-from carousel.stream.table_rows import TableReader, by_the_wall
+from carousel.stream.table_rows import Covariates, Following, TableReader, by_the_wall
 from carousel.stream.times import zone_of
 
-__all__ = ["WindowEngine"]
+__all__ = ["WindowEngine", "forecasts"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 FAR = 1_000_000  # rows of a grid that may be absent between two that are given: beyond them a time is wrong
-LEAST = 2  # observed values of each target before which nothing is forecast
 
 
 class WindowEngine:
     """One series of a forecaster."""
 
-    def __init__(self, model: Model, shared: Any = None) -> None:
-        """`shared` are the members of another engine of the same model."""
+    def __init__(self, model: Model, shared: Any = None, series: Any = None, place: int = 0) -> None:
+        """`shared` is the core's forecaster of another engine of the same model, `series` the set that this series is
+        number `place` of."""
         self.model = model
         self.table: TableInput = model.config.input
         self.reader = TableReader(self.table)
-        self.shared = [Member(model, k) for k in range(model.config.seeds)] if shared is None else shared
+        self.shared = forecaster(model, rows=False) if shared is None else shared
+        self.series = _core.SeriesSet(self.shared) if series is None else series
+        self.series.grow(place + 1)
+        self.place = place
         self.reset(None)
 
     @property
@@ -47,7 +49,7 @@ class WindowEngine:
         return self._given
 
     def reset(self, static: Mapping[str, Any] | None) -> None:
-        self._history = History(self.table)
+        self.series.begin(self.place)
         self._given = 0
         self._zone: str | None = None
         self._kind: str | None = None
@@ -55,10 +57,18 @@ class WindowEngine:
         if static is not None:
             if not self.table.static:
                 raise DataError("reset: the model has no static columns; leave static out.")
-            self._fix(static, "static")
+            self._fix(static, *self.reader.static(static, "static"))
 
     def push(self, row: Any, time: Any, ahead: Any) -> dict[str, Any]:
-        where, reader = f"row {self._given + 1}", self.reader
+        following = self.take(row, time, ahead, f"row {self._given + 1}")
+        if following is None:
+            return {}
+        made = forecasts([self], [following])[0]
+        return {name: values if isinstance(values, list) else values.copy() for name, values in made.items()}
+
+    def take(self, row: Any, time: Any, ahead: Any, where: str) -> Following | None:
+        """The series with one row more; the steps ahead, None where no forecast is asked."""
+        reader = self.reader
         values, static, time = reader.read(row, time, self._fixed, where)
         when, local = reader.time(time, self._given, where)
         absent = self._absent(when, where)
@@ -66,16 +76,16 @@ class WindowEngine:
         covariates = reader.covariates(values, local, where)
         following = reader.following(when, ahead, where)
         if static is not None:
-            self._fix(static, where)
+            self._fix(static, *reader.static(static, where))
         # Nothing is refused from here on.
         self._fill(absent)
-        self._history.append(when, target, covariates)
+        self._append(when, target, covariates)
         self._given += 1
         self._kind, self._zone = _kind(time), zone_of(time) or self.table.grid.zone
-        return {} if following is None else self._forecast(*following)
+        return following
 
     def push_many(self, rows: Iterable[Any], time: Iterable[Any] | None, ahead: Any) -> list[dict[str, Any]]:
-        kept, found = self.save(), []
+        kept, found = self.keep(), []
         times = None if time is None else iter(time)
         try:
             for row in rows:
@@ -85,53 +95,54 @@ class WindowEngine:
                     raise DataError(f"row {self._given + 1}: there are fewer times than rows; give one each.") from None
                 found.append(self.push(row, when, ahead))
         except BaseException:
-            self.load(kept)
+            self.back(kept)
             raise
         return found
 
+    def keep(self) -> Any:
+        """What `back` needs to undo the pushes that follow."""
+        return self.series.save(self.place), self._given, self._zone, self._kind, self._fixed
+
+    def back(self, kept: Any) -> None:
+        block, self._given, self._zone, self._kind, self._fixed = kept
+        self.series.load(self.place, block)
+
     def save(self) -> bytes:
-        arrays = self._history.save()
-        about = {
-            "given": self._given,
-            "zone": self._zone,
-            "kind": self._kind,
-            "fixed": self._fixed,
-            "arrays": [[name, a.dtype.str, list(a.shape)] for name, a in arrays],
-        }
+        about = {"given": self._given, "zone": self._zone, "kind": self._kind, "fixed": self._fixed}
         head = json.dumps(about, default=plain).encode()
-        return b"".join([struct.pack("<I", len(head)), head, *(np.ascontiguousarray(a).tobytes() for _, a in arrays)])
+        return b"".join([struct.pack("<I", len(head)), head, self.series.save(self.place)])
 
     def load(self, payload: bytes) -> bool:
         (size,) = struct.unpack_from("<I", payload)
         about = json.loads(payload[4 : 4 + size])
-        at, arrays = 4 + size, {}
-        for name, dtype, shape in about["arrays"]:
-            count = int(np.prod(shape, dtype=np.int64))
-            arrays[name] = np.frombuffer(payload, dtype, count, at).reshape(shape)
-            at += arrays[name].nbytes
-        history = History(self.table)
-        if not history.load(arrays):
+        if not self.series.load(self.place, payload[4 + size :]):
             return False
-        self._history, self._given, self._zone = history, int(about["given"]), about["zone"]
+        self._given, self._zone = int(about["given"]), about["zone"]
         self._kind, self._fixed = about["kind"], about["fixed"]
         return True
 
-    def _fix(self, static: Mapping[str, Any], where: str) -> None:
-        self._history.static[0], self._history.static_codes[0] = self.reader.static(static, where)
+    def _fix(self, static: Mapping[str, Any], numbers: Floats, codes: Ints) -> None:
+        self.series.set_static(self.place, np.asarray(numbers, np.float32), codes)
         self._fixed = {c.name: plain(static[c.name]) for c in self.table.static}
+
+    def _append(self, time: float, target: Floats, row: Covariates) -> None:
+        self.series.append(self.place, time, target, row.features, row.feature_codes, row.known, row.known_codes)
+
+    def _about(self) -> tuple[int, float, float]:
+        """Rows of the series so far, those that nobody gave included; times of the first and of the latest."""
+        return self.series.about(self.place)  # type: ignore[no-any-return]
 
     def _absent(self, when: float, where: str) -> int:
         """Rows that the grid has between the latest row and this one."""
-        history, grid = self._history, self.table.grid
-        if not history.rows:
+        grid = self.table.grid
+        rows, begin, last = self._about()
+        if not rows:
             return 0
-        last = float(history.time[self.table.reach - 1])
         if when <= last:
             what = "is that of the row before" if when == last else "lies before that of the row before"
             raise DataError(f"{where}: its time {what} ({self._describe(last)}); rows come in order of time.")
         if grid.kind == "uneven":
             return 0
-        begin = history.begin
         if grid.kind == "even":
             exact = (when - begin) / grid.step
             tick = round(exact)
@@ -145,7 +156,7 @@ class WindowEngine:
                 f"{where}: the time {self._describe(when)} does not lie on the {grid.kind} grid of step {grid.step:g}"
                 " that the model was trained on; resample the rows to it."
             )
-        absent = tick - history.rows
+        absent = tick - rows
         if absent < 0:
             raise DataError(f"{where}: the grid has a row for this time already; rows come in order of time.")
         if absent > FAR:
@@ -156,36 +167,29 @@ class WindowEngine:
         """Rows that the grid has and nobody gave; those beyond a window's reach only count."""
         if not absent:
             return
-        history, table = self._history, self.table
+        table = self.table
+        rows, begin, _ = self._about()
         skipped = max(0, absent - table.reach)
-        first = history.rows
-        history.rows += skipped
-        if skipped:
-            history.start[0] = max(history.start[0] - skipped, 0)
+        self.series.skip(self.place, skipped)
         names = dict.fromkeys(self.reader.columns)
-        for tick in range(first + skipped, first + absent):
-            when = float(table.grid.ahead(np.array([history.begin]), np.array([tick]))[0])
+        for tick in range(rows + skipped, rows + absent):
+            when = float(table.grid.ahead(np.array([begin]), np.array([tick]))[0])
             local = when if table.grid.wall else float(by_the_wall(np.array([when]), table.grid.zone)[0])
-            history.append(when, np.full(table.targets, np.nan), self.reader.covariates(names, float(local), ""))
+            self._append(when, np.full(table.targets, np.nan), self.reader.covariates(names, float(local), ""))
 
-    def _forecast(self, time: Floats, known: Floats, codes: Ints) -> dict[str, Any]:
+    def named(self, time: Floats, values: Floats) -> dict[str, Any]:
+        """What a forecast [H, K, Q] of the times [H] is called, step by step and target by target."""
         table, head = self.table, self.model.config.head
-        horizon, targets = table.horizon, table.targets
         names = [f"q{level:g}" for level in head.quantiles]
         found: dict[str, Any] = {
-            table.roles.time or "row": [self._written(t) for t in np.repeat(time, targets).tolist()],
-            "step": np.repeat(np.arange(1, horizon + 1), targets),
+            table.roles.time or "row": [self._written(t) for t in np.repeat(time, table.targets).tolist()],
+            "step": np.repeat(np.arange(1, table.horizon + 1), table.targets),
         }
-        if targets > 1:
-            found["target"] = list(table.roles.target) * horizon
-        if (self._history.count < LEAST).any():
-            blank = np.full(horizon * targets, np.nan)
-            return found | {"forecast": blank} | dict.fromkeys(names, blank)
-        w = self._history.window(time, known, codes)
-        made = np.asarray(np.mean([member(w) for member in self.shared], 0, dtype=np.float64))
-        values = read_out(head, made, w.level, w.spread).reshape(-1, len(names))
-        found["forecast"] = values[:, head.median].copy()
-        return found | {name: values[:, k].copy() for k, name in enumerate(names)}
+        if table.targets > 1:
+            found["target"] = list(table.roles.target) * table.horizon
+        values = values.reshape(-1, len(names))
+        found["forecast"] = values[:, head.median]
+        return found | {name: values[:, k] for k, name in enumerate(names)}
 
     def _describe(self, time: float) -> str:
         return str(self._written(time))
@@ -209,6 +213,17 @@ class WindowEngine:
         from zoneinfo import ZoneInfo
 
         return stamp.astimezone(ZoneInfo(self._zone))
+
+
+def forecasts(engines: Sequence[WindowEngine], ahead: Sequence[Following]) -> list[dict[str, Any]]:
+    """Of series of one set, all different, with the steps ahead of each: one call of the core."""
+    first = engines[0]
+    head, table = first.model.config.head, first.table
+    which = np.array([engine.place for engine in engines], np.int64)
+    time, known, codes = (np.stack(parts) for parts in zip(*ahead, strict=True))
+    out = np.empty((len(engines), table.horizon, table.targets, len(head.quantiles)))
+    first.series.forecast(which, time, known, codes, out)
+    return [engine.named(t, values) for engine, t, values in zip(engines, time, out, strict=True)]
 
 
 def _kind(time: Any) -> str | None:
