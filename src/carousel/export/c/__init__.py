@@ -72,7 +72,10 @@ def files(
     if calibrate is None:
         return (_forecast if forecasts else _sequence)(ready)
     if config.task == "detect":
-        raise NotSupported("a detector's distances are beyond 32-bit integers; export it without --int8.")
+        raise NotSupported(
+            "a detector's distances range over ten powers of ten, beyond 32-bit integers, and 64-bit ones would cost more"
+            " than floating point does; export it without --int8."
+        )
     return (_forecast_int8 if forecasts else _sequence_int8)(ready, calibrate)
 
 
