@@ -54,7 +54,7 @@ def nice_ticks(low: float, high: float, most: int = 5) -> list[float]:
     if not span > 0 or not math.isfinite(span):
         return [low]
     rough = span / most
-    base = 10 ** math.floor(math.log10(rough))
+    base = 10.0 ** math.floor(math.log10(rough))
     step = next(base * k for k in (1, 2, 2.5, 5, 10) if base * k >= rough * 0.999)
     first = math.ceil(low / step - 1e-9)
     return [round(k * step, 12) for k in range(first, math.floor(high / step + 1e-9) + 1)]
