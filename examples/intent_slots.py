@@ -4,9 +4,8 @@ import itertools
 
 import polars as pl
 
-from carousel import Tagger
+from carousel import Tagger, TextConfig
 from carousel.evaluate_sequences import evaluate
-from carousel.inputs.tokens import TextConfig
 
 CITIES = ["Rome", "New York", "Accra", "Rio de Janeiro", "Oslo"]
 SONGS = ["Imagine", "Purple Rain", "Hey Jude", "So What", "Roxanne"]

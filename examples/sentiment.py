@@ -4,9 +4,8 @@ import itertools
 
 import polars as pl
 
-from carousel import Classifier
+from carousel import Classifier, TextConfig
 from carousel.evaluate_sequences import evaluate
-from carousel.inputs.tokens import TextConfig
 
 GOOD = ["a joy", "well acted", "truly moving", "funny and warm", "a small masterpiece"]
 BAD = ["a chore", "badly acted", "truly dull", "loud and empty", "a small disaster"]

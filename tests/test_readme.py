@@ -62,6 +62,15 @@ def test_commands_run_one_after_the_other(page, tmp_path, monkeypatch, capsys):
         (tmp_path / name).write_text("ein Hund\neine Katze\n" * 20)
     for name in ("dialogues.txt", "others.txt"):
         (tmp_path / name).write_text("hi\thello\twho are you\nhi\thow are you\tfine\n" * 10)
+    reviews = [f"{text},{label}\n" for text, label in (("a good film", "good"), ("a bad film", "bad"))] * 20
+    for name in ("reviews.csv", "others.csv"):
+        (tmp_path / name).write_text("review,label\n" + "".join(reviews))
+    for name in ("news.conll", "later.conll"):
+        (tmp_path / name).write_text("Anna B-who\ncame O\n\nto O\nNew B-where\nYork I-where\n\n" * 12)
+    asked = '{"words": "play Hey Jude", "slots": "O B-song I-song", "intent": "music"}\n'
+    asked += '{"words": "rain in Oslo", "slots": "O O B-city", "intent": "weather"}\n'
+    for name in ("utterances.jsonl", "new.jsonl"):
+        (tmp_path / name).write_text(asked * 12)
     for name in ("input.txt", "later.txt"):
         (tmp_path / name).write_text("the cat sat on the mat. " * 99)
     (tmp_path / "m.safetensors").write_bytes(model_bytes())

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from carousel.errors import CarouselError, DataError, MissingExtra, ModelFileError, NotSupported
     from carousel.estimators import Classifier, Detector, Forecaster, Generator, Tagger, Translator
     from carousel.inputs.frames import Frames
+    from carousel.inputs.tokens import TextConfig
     from carousel.lstm import LSTM, LSTMCell
     from carousel.ragged import Ragged
     from carousel.stream import Stream, Streams
@@ -44,6 +45,7 @@ __all__ = [
     "Stream",
     "Streams",
     "Tagger",
+    "TextConfig",
     "TrainConfig",
     "Translator",
     "__version__",
@@ -65,6 +67,7 @@ _HOME = {
     "Forecaster": "estimators",
     "Generator": "estimators",
     "Tagger": "estimators",
+    "TextConfig": "inputs.tokens",
     "Translator": "estimators",
     "TrainConfig": "train",
 } | dict.fromkeys(("CarouselError", "DataError", "MissingExtra", "ModelFileError", "NotSupported"), "errors")

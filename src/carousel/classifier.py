@@ -96,7 +96,7 @@ class Classifier(SequenceEstimator):
         width=0,
         dropout=0.5,
     )
-    words_defaults: ClassVar[TextConfig] = TextConfig(merges=0.1, word_dropout=0.1, input_dropout=0.3)
+    words_defaults: ClassVar[TextConfig] = TextConfig(word_dropout=0.1, input_dropout=0.3)
     _parameters = (
         "target",
         "id",

@@ -16,6 +16,7 @@ Ints = NDArray[np.int64]
 
 STRENGTH = 10.0  # inverse of the penalty of logistic regression
 RIDGE = 1.0
+MANY = 1000  # texts, of which words and pairs of words that stand in one alone are left out
 SMOOTH = 0.5  # added to every count of a label
 
 
@@ -30,7 +31,8 @@ def bag_of_words(texts: Sequence[str], truth: Floats, others: Sequence[str], cla
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression, Ridge
 
-    reader = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\S+", lowercase=True)
+    least = 2 if len(texts) >= MANY else 1
+    reader = TfidfVectorizer(ngram_range=(1, 2), min_df=least, sublinear_tf=True, token_pattern=r"\S+", lowercase=True)
     seen, asked = reader.fit_transform(texts), reader.transform(others)
     if not classes:
         return np.asarray(Ridge(RIDGE).fit(seen, truth).predict(asked), np.float64)
