@@ -113,6 +113,10 @@ def test_an_interrupted_training_goes_on_as_it_would_have(tmp_path):
     [
         (lambda: Translator().fit(["a", "b"], ["c"]), "2 sources and 1 targets"),
         (lambda: Translator().fit(["a", " "], ["c", "d"]), "row 2, column 'source': there is no text"),
+        (
+            lambda: Translator().fit(["a", "b" * (2**20 + 1)], ["c", "d"]),
+            "row 2, column 'source': the text has 1,048,577 characters, at most 1,048,576 are taken at once",
+        ),
         (lambda: Translator().fit(pl.DataFrame({"source": ["a"], "tagret": ["b"]})), "did you mean 'tagret'"),
         (lambda: Translator().fit(pl.DataFrame({"source": ["a"], "target": [1]})), "column 'target': Int64 is no text"),
         (lambda: Translator(vocabulary=100).fit(["a"], ["b"]), "size of at least 260.*correct the vocabulary"),

@@ -20,7 +20,7 @@ from carousel.heads.translate import TranslateHead
 from carousel.heads.translate_net import TranslateDecoder
 from carousel.inputs import columns
 from carousel.inputs.dialogues import DialogueInput, context_of, pairs_of, require_dialogues
-from carousel.inputs.text import BEGIN, END, PairInput, Tokens, Vocabulary, batches_by_tokens, fit_vocabulary
+from carousel.inputs.text import BEGIN, END, LONGEST, PairInput, Tokens, Vocabulary, batches_by_tokens, fit_vocabulary
 from carousel.replies import Mutual
 from carousel.textmetrics import Perplexity, bleu
 from carousel.train import Progress, TrainConfig
@@ -376,6 +376,11 @@ class Translator(Estimator):
                 if not isinstance(text, str) or not text.strip():
                     raise DataError(
                         f"{name}, row {k + 1}, column {side!r}: there is no text; complete or remove the pair."
+                    )
+                if len(text) > LONGEST:
+                    raise DataError(
+                        f"{name}, row {k + 1}, column {side!r}: the text has {len(text):,} characters, at most"
+                        f" {LONGEST:,} are taken at once; split it into sentences."
                     )
         return source, target
 

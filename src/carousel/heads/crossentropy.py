@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 __all__ = ["linear_cross_entropy"]
 
 CACHE = 2**19  # logits that are worked on at once: 2 MB, so that they stay in the cache
+ROUND = 64  # products of sizes that come again need no new code, which takes them longer than the product
 BLOCK = 2**25  # gradients of logits that are kept at once
 
 
@@ -38,18 +40,19 @@ class _LinearCrossEntropy(torch.autograd.Function):
         rows, size = len(x), len(weight)
         wide = torch.promote_types(torch.float32, weight.dtype)
         with torch.autocast(x.device.type, enabled=False):
-            x_, weight_, bias_ = x.detach().to(dtype), weight.detach().to(dtype), bias.detach().to(dtype)
+            weight_, bias_ = weight.detach().to(dtype), bias.detach().to(dtype)
+            x_ = F.pad(x.detach().to(dtype), (0, 0, 0, -rows % ROUND))
             wanted = any(ctx.needs_input_grad)
             grads = [torch.zeros_like(part, dtype=wide) for part in (x, weight, bias)] if wanted else []
             total = x.new_zeros((), dtype=wide)
-            step = max(8, CACHE // size)
-            block = max(step, BLOCK // size)
-            kept = x.new_empty(min(block, rows), size, dtype=dtype) if wanted else x.new_empty(0, dtype=dtype)
+            step = max(ROUND, CACHE // size // ROUND * ROUND)
+            block = max(step, BLOCK // size // ROUND * ROUND)
+            kept = x_.new_zeros(min(block, len(x_)), size) if wanted else x_.new_empty(0)
             for a in range(0, rows, block):
                 b = min(rows, a + block)
                 for k in range(a, b, step):
                     m = min(b, k + step)
-                    log = torch.addmm(bias_, x_[k:m], weight_.t()).log_softmax(1, dtype=wide)
+                    log = torch.addmm(bias_, x_[k : k + step], weight_.t())[: m - k].log_softmax(1, dtype=wide)
                     own = truth[k:m, None]
                     total -= (1 - smoothing) * log.gather(1, own).sum()
                     if smoothing:
@@ -60,8 +63,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
                         grads[2].add_(log.sum(0))
                         kept[k - a : m - a] = log
                 if wanted:
-                    grads[0][a:b] = kept[: b - a] @ weight_
-                    grads[1].add_(kept[: b - a].t() @ x_[a:b])
+                    whole = kept[: len(x_) - a]  # with the rows that round it up, whose x is 0
+                    grads[0][a:b] = (whole @ weight_)[: b - a]
+                    grads[1].add_(whole.t() @ x_[a : a + len(whole)])
         if wanted:
             ctx.save_for_backward(*(g / rows for g in grads))
         ctx.dtypes = (x.dtype, weight.dtype, bias.dtype)

@@ -18,6 +18,8 @@ __all__ = ["Attention", "Memory", "TranslateDecoder", "TranslateNet"]
 
 State = tuple[Tensor, Tensor]
 
+ROUND = 8
+
 
 class Memory(NamedTuple):
     """What the encoder says of R sequences: values and keys [R, S, .], which places are real [R, S], and the decoder's
@@ -81,7 +83,7 @@ class TranslateNet(nn.Module):
         """Ids [N] of R sequences, none of them empty."""
         table = self.target if self.source is None else self.source
         out, (h, c) = self.encoder(source.with_values(self.dropout(table(source.values))))
-        values = out.with_values(self.dropout(out.values)).to_padded(batch_first=True)
+        values = _padded(out.with_values(self.dropout(out.values)))
         lengths = source.lengths
         real = torch.arange(values.shape[1], device=values.device) < lengths[:, None]
         last_h, last_c = (torch.cat([part[-2], part[-1]], 1) for part in (h, c))
@@ -104,7 +106,7 @@ class TranslateNet(nn.Module):
 
     def _whole(self, embedded: Ragged, memory: Memory) -> Tensor:
         out, _ = self.decoder(embedded, memory.state)
-        context, _ = self.attention(out.to_padded(batch_first=True), memory)
+        context, _ = self.attention(_padded(out), memory)
         return self._mix(out.values, context[embedded.sequence, embedded.position])
 
     def _fed(self, embedded: Ragged, memory: Memory) -> Tensor:
@@ -129,6 +131,12 @@ class TranslateNet(nn.Module):
     def logits(self, mixed: Tensor) -> Tensor:
         found: Tensor = F.linear(mixed, self.target.weight, self.bias)
         return found
+
+
+def _padded(ragged: Ragged) -> Tensor:
+    """[R, S, .], S rounded up: products of sizes that come again need no new code."""
+    padded: Tensor = ragged.to_padded(batch_first=True, total_length=-(-ragged.longest // ROUND) * ROUND)
+    return padded
 
 
 class TranslateDecoder:
