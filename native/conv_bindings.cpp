@@ -76,7 +76,7 @@ void forward(const ConvPlan& plan, const std::vector<int64_t>& dims, const Addre
     carousel::forward(layer, to);
 }
 
-// from: the reserve, gradients of y, h and c; out: gradients of W x, U h, h0 and c0, and of the weights that are
+// from: the reserve, gradients of y, h and c; out: gradients of W x, U h, h0, c0 and x, and of the weights that are
 // vectors, in the weights' order after two that are not looked at.
 void backward(const ConvPlan& plan, const std::vector<int64_t>& dims, const Addresses& in,
               const Addresses& weight_addresses, const Addresses& from, const Addresses& out,
@@ -91,6 +91,7 @@ void backward(const ConvPlan& plan, const std::vector<int64_t>& dims, const Addr
     to.of_h_z = pointer(out.at(1));
     to.h0 = pointer(out.at(2));
     to.c0 = pointer(out.at(3));
+    to.x = pointer(out.at(4));
     to.weights = weights(plan.spec, weight_out);
     const nb::gil_scoped_release unlocked;
     carousel::backward(layer, to);

@@ -159,7 +159,7 @@ struct ConvOutputs {
 };
 
 // Backward through the states. The gradients of W x and of U h, [N, height, width, G*H], are the same without layer
-// norm: one buffer then. What remains, the gradients of the matrices and of x, are plain convolutions with them.
+// norm: one buffer then. What remains, the gradients of the matrices, are plain convolutions with them.
 struct ConvGradients {
     const void* reserve = nullptr;
     const void* of_y = nullptr;  // [N, height, width, H]
@@ -168,6 +168,7 @@ struct ConvGradients {
 
     void* of_x_z = nullptr;
     void* of_h_z = nullptr;
+    void* x = nullptr;   // [N, height, width, I], or null; only with stride and dilation 1 and without layer norm
     void* h0 = nullptr;  // [B, height, width, H]
     void* c0 = nullptr;  // [B, height, width, H]
     Weights weights;     // the vectors; the matrices are left alone

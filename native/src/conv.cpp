@@ -122,6 +122,11 @@ void backward(const ConvLayer& layer, const ConvGradients& gradients) {
     const int64_t numbers = layer.frames * layer.height * layer.width * (layer.spec.coupled ? 3 : 4) * layer.hidden;
     prefer_large_pages(gradients.of_x_z, static_cast<size_t>(numbers) * size);
     if (gradients.of_h_z != gradients.of_x_z) prefer_large_pages(gradients.of_h_z, static_cast<size_t>(numbers) * size);
+    const Window& w = layer.window;
+    const bool plain = !layer.spec.layer_norm && w.stride[0] * w.stride[1] * w.dilation[0] * w.dilation[1] == 1;
+    if (gradients.x && !plain)
+        throw std::invalid_argument(
+            "the gradient of x is worked out only with stride and dilation 1, without layer norm");
     run(layer, nullptr, &gradients);
 }
 

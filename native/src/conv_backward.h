@@ -8,71 +8,108 @@
 
 namespace carousel::CAROUSEL_NS {
 
-// The recurrent weight as the gradient of h reads it: columns of H, k over [kernel, turned by 180 degrees][gates * H].
+// Rows k of C columns each, as panels of their columns.
+template <class T, class Row>
+inline void pack_panels(const Row& row, int64_t K, int64_t C, T* to) {
+    each_width<T>(0, blocks_of<T>(C), [&]<int NV>(int64_t group, int64_t blocks) {
+        for (int64_t b = 0; b < blocks; ++b) {
+            T* panel = to + (group + b * NV) * VL<T> * K;
+            for (int64_t k = 0; k < K; ++k, panel += NV * VL<T>)
+                for (int v = 0; v < NV; ++v) {
+                    const int64_t column = (group + b * NV + v) * VL<T>;
+                    store(panel + v * VL<T>, load_wide(row(k) + column, C - column));
+                }
+        }
+    });
+}
+
+#if defined(__AMX_BF16__)
+template <class Row>
+inline void pack_panel_tiles(const Row& row, int64_t K, int64_t C, uint32_t* to) {
+    const int64_t whole = whole_tiles(K);
+    const auto numbers = [&](int64_t k, int64_t column) {
+        return k < K ? widened(row(k) + column, C - column) : _mm512_setzero_si512();
+    };
+    each_width<float>(0, blocks_of<float>(C), [&]<int NB>(int64_t group, int64_t blocks) {
+        uint32_t* tile = to + group * whole / tile_k * tile_words;
+        for (int64_t b = 0; b < blocks; ++b)
+            for (int64_t k = 0; k < whole; k += tile_k)
+                for (int v = 0; v < NB; ++v, tile += tile_words)
+                    for (int r = 0; r < 16; ++r) {
+                        const int64_t column = (group + b * NB + v) * 16;
+                        store_pairs(tile + r * 16, numbers(k + 2 * r, column), numbers(k + 2 * r + 1, column));
+                    }
+    });
+}
+#endif
+
+// A weight [N, taps, C] as the gradient of its C inputs reads it, N = gates * H: k over [the kernel turned by 180
+// degrees][N], or with Winograd's filtering over [N] in each of 16 parts.
 template <class S>
 struct Turned {
     typedef typename Computed<S>::type T;
-    const S* weight;
-    int64_t taps, N, H;  // N = gates * H
+    T *panels = nullptr, *rows = nullptr;
+    uint32_t* tiles = nullptr;
+    int64_t taps = 0, N = 0, C = 0, Cp = 0;
+    bool in_parts = false;
 
-    const S* row(int64_t k) const { return weight + (k % N * taps + (taps - 1 - k / N)) * H; }
-    int64_t K() const { return taps * N; }
-
-    void pack(int64_t g0, int64_t g1, T* to) const {
-        each_width<T>(g0, g1, [&]<int NV>(int64_t group, int64_t blocks) {
-            for (int64_t b = 0; b < blocks; ++b) {
-                T* panel = to + (group + b * NV) * VL<T> * K();
-                for (int64_t k = 0; k < K(); ++k, panel += NV * VL<T>)
-                    for (int v = 0; v < NV; ++v) {
-                        const int64_t column = (group + b * NV + v) * VL<T>;
-                        store(panel + v * VL<T>, load_wide(row(k) + column, H - column));
-                    }
-            }
-        });
+    static Turned carve(Carver& carver, const ConvLayer& conv, const Shape& z, int64_t C) {
+        Turned t;
+        t.taps = conv.window.kernel[0] * conv.window.kernel[1];
+        t.N = z.G * z.H;
+        t.C = C;
+        t.Cp = padded<T>(C);
+        t.in_parts = by_winograd<S>(conv);
+        if (on_amx<S>)
+            t.tiles = carver.take<uint32_t>(whole_tiles(t.taps * t.N) / 2 * t.Cp);
+        else
+            t.panels = carver.take<T>((t.in_parts ? parts : t.taps) * t.N * t.Cp);
+        if (t.in_parts) t.rows = carver.take<T>(parts * t.N * C);
+        return t;
     }
 
-    void pack_tiles(int64_t g0, int64_t g1, uint32_t* to) const {
+    void pack(const S* weight) const {
+        const int64_t K = taps * N;
+        const auto row = [&](int64_t k) { return weight + (k % N * taps + (taps - 1 - k / N)) * C; };
         if constexpr (on_amx<S>) {
-            const int64_t whole = whole_tiles(K());
-            const auto pair = [&](int64_t k, int64_t column) {
-                return k < K() ? widened(row(k) + column, H - column) : _mm512_setzero_si512();
-            };
-            each_width<float>(g0, g1, [&]<int NB>(int64_t group, int64_t blocks) {
-                uint32_t* tile = to + group * whole / tile_k * tile_words;
-                for (int64_t b = 0; b < blocks; ++b)
-                    for (int64_t k = 0; k < whole; k += tile_k)
-                        for (int v = 0; v < NB; ++v, tile += tile_words)
-                            for (int r = 0; r < 16; ++r) {
-                                const int64_t column = (group + b * NB + v) * 16;
-                                store_pairs(tile + r * 16, pair(k + 2 * r, column), pair(k + 2 * r + 1, column));
-                            }
-            });
+            pack_panel_tiles(row, K, C, tiles);
+        } else if constexpr (__is_same(S, float)) {
+            if (!in_parts) return pack_panels<T>(row, K, C, panels);
+            see_weight(weight, N, C, true, rows, C, 0);
+            for (int64_t p = 0; p < parts; ++p)
+                pack_panels<T>([&](int64_t n) { return rows + (p * N + n) * C; }, N, C, panels + p * N * Cp);
+        } else {
+            pack_panels<T>(row, K, C, panels);
         }
+    }
+
+    // to [rows, Cp] of gathered rows.
+    void multiply(const typename Operand<S>::type* left, int64_t count, T* to) const {
+        const int64_t K = taps * N, stride = operand_stride<S>(K);
+        if constexpr (on_amx<S>)
+            tile_columns(left, stride, count, tiles, stride / tile_k, 0, blocks_of<T>(C), to, Cp);
+        else
+            product_columns(StridedRows<T>{left, K, K}, count, panels, K, 0, blocks_of<T>(C), false, to, Cp);
     }
 };
 
-// What the workers share: the turned weight.
+// What the workers share: the weights, of U h and, where the gradient of x is wanted, of W x.
 template <class S>
 struct ConvBack {
-    typename Computed<S>::type* weight = nullptr;
-    uint32_t* tiles = nullptr;
+    Turned<S> h, x;
+    bool of_x = false;
 
-    static ConvBack carve(Carver& carver, const Shape& z) {
-        const int64_t K = z.P * z.G;  // kernel * gates * H
+    static ConvBack carve(Carver& carver, const ConvLayer& conv, const Shape& z, bool of_x) {
         ConvBack b;
-        if (on_amx<S>)
-            b.tiles = carver.take<uint32_t>(whole_tiles(K) / 2 * z.Hp);
-        else
-            b.weight = carver.take<typename Computed<S>::type>(K * z.Hp);
+        b.of_x = of_x;
+        b.h = Turned<S>::carve(carver, conv, z, conv.hidden);
+        if (of_x) b.x = Turned<S>::carve(carver, conv, z, conv.input);
         return b;
     }
 
-    void pack(const ConvLayer& conv, const Shape& z) const {
-        const Turned<S> turned{static_cast<const S*>(conv.weights.weight_hh), z.P / z.H, z.G * z.H, z.H};
-        if (on_amx<S>)
-            turned.pack_tiles(0, z.U, tiles);
-        else
-            turned.pack(0, z.U, weight);
+    void pack(const ConvLayer& conv) const {
+        h.pack(static_cast<const S*>(conv.weights.weight_hh));
+        if (of_x) x.pack(static_cast<const S*>(conv.weights.weight_ih));
     }
 };
 
@@ -86,8 +123,12 @@ template <class S>
 struct ConvBackDesk {
     typedef typename Computed<S>::type T;
     typedef typename Operand<S>::type L;
-    int64_t capacity = 0;
+    int64_t capacity = 0;                     // places, or tiles, that are worked on together
+    int64_t cells = 0;                        // places whose gates are worked on together
     L* z = nullptr;                           // [capacity (+ 16 on AMX)][K]
+    T *seen = nullptr, *m = nullptr;          // [parts][capacity][N] and [parts][capacity][Hp or Ip]
+    T* zeros = nullptr;                       // [N]
+    T* x = nullptr;                           // [capacity, Ip]
     T *h = nullptr, *c = nullptr;             // [places, Hp] gradients of the state
     T* c0 = nullptr;                          // [places, Hp]
     T *of_x = nullptr, *of_h = nullptr;       // [U][W] of one place, with layer norm
@@ -98,10 +139,20 @@ struct ConvBackDesk {
 
     static ConvBackDesk carve(Carver& carver, const ConvLayer& conv, const Layer& layer) {
         const Shape z = shape_of<T>(layer);
-        const int64_t places = conv.height * conv.width, slack = on_amx<S> ? 16 : 0, K = z.P * z.G;
+        const int64_t places = conv.height * conv.width, slack = on_amx<S> ? 16 : 0, K = z.P * z.G, N = z.G * z.H;
+        const int64_t Ip = padded<T>(conv.input);
         ConvBackDesk d;
-        d.capacity = places_together<S>(K, places);
-        d.z = carver.take<L>((d.capacity + slack) * operand_stride<S>(K));
+        d.cells = places < 96 ? places : 96;
+        if (by_winograd<S>(conv)) {
+            d.capacity = tiles_together(N, TileGrid(conv).count());
+            d.seen = carver.take<T>(parts * d.capacity * N);
+            d.m = carver.take<T>(parts * d.capacity * (z.Hp > Ip ? z.Hp : Ip));
+            d.zeros = carver.take<T>(N);
+        } else {
+            d.capacity = places_together<S>(K, places);
+            d.z = carver.take<L>((d.capacity + slack) * operand_stride<S>(K));
+            d.x = carver.take<T>(d.capacity * Ip);
+        }
         for (T** state : {&d.h, &d.c, &d.c0}) *state = carver.take<T>(places * z.Hp);
         for (T** gates : {&d.of_x, &d.of_h}) *gates = carver.take<T>(z.U * z.W);
         for (T** units : {&d.shown, &d.of_shown, &d.of_c}) *units = carver.take<T>(z.Hp);
@@ -136,6 +187,7 @@ class ConvBackward {
           clip_(static_cast<T>(layer.spec.cell_clip)),
           places_(conv.height * conv.width),
           N_(z_.G * z_.H),
+          grid_(conv),
           mine_(places_of(conv, team)),
           of_z_(state_view(conv, N_)),
           reserve_(Reserve<T>::of(layer, to.reserve, 0)),
@@ -173,31 +225,80 @@ class ConvBackward {
     // The gradient of h at a place asks for those of z around it. One worker alone works them out as they are needed,
     // while they are in cache; several wait for each other.
     void step() {
-        int64_t ready = mine_.first;
-        const auto until = [&](int64_t end) {
-            while (ready < (end < mine_.last ? end : mine_.last)) {
-                const int64_t next = mine_.last - ready < desk_.capacity ? mine_.last : ready + desk_.capacity;
-                cells(ready, next);
-                ready = next;
-            }
-        };
+        ready_ = mine_.first;
         if (team_.count > 1) {
             until(mine_.last);
             team_.barrier->wait();
         }
-        const int64_t around = conv_.window.kernel[0] / 2 * conv_.width + conv_.window.kernel[1] / 2;
         const S* z = static_cast<const S*>(to_.of_h_z) + frame_ * places_ * N_;
+        if (by_winograd<S>(conv_))
+            through_tiles(z);
+        else
+            through_places(z);
+        if (team_.count > 1) team_.barrier->wait();  // tiles are shared out in another way than places
+    }
+
+    void until(int64_t end) {
+        while (ready_ < (end < mine_.last ? end : mine_.last)) {
+            const int64_t next = mine_.last - ready_ < desk_.cells ? mine_.last : ready_ + desk_.cells;
+            cells(ready_, next);
+            ready_ = next;
+        }
+    }
+
+    void through_places(const S* z) {
+        const int64_t around = conv_.window.kernel[0] / 2 * conv_.width + conv_.window.kernel[1] / 2;
         for (int64_t first = mine_.first; first < mine_.last; first += desk_.capacity) {
             const int64_t rows = mine_.last - first < desk_.capacity ? mine_.last - first : desk_.capacity;
             until(first + rows + around);
-            const int64_t K = of_z_.columns(), stride = operand_stride<S>(K);
-            gather(of_z_, z, first, rows, desk_.z, stride);
-            T* to = desk_.h + first * z_.Hp;
-            if constexpr (on_amx<S>)
-                tile_columns(desk_.z, stride, rows, back_.tiles, stride / tile_k, 0, z_.U, to, z_.Hp);
-            else
-                product_columns(StridedRows<T>{desk_.z, K, K}, rows, back_.weight, K, 0, z_.U, false, to, z_.Hp);
+            gather(of_z_, z, first, rows, desk_.z, operand_stride<S>(of_z_.columns()));
+            back_.h.multiply(desk_.z, rows, desk_.h + first * z_.Hp);
+            if (!back_.of_x) continue;
+            back_.x.multiply(desk_.z, rows, desk_.x);
+            for (int64_t r = 0; r < rows; ++r)
+                for (int64_t k = 0; k < conv_.input; k += VL<T>)
+                    deliver_x(first + r, k, load(desk_.x + r * back_.x.Cp + k));
         }
+    }
+
+    void through_tiles(const S* z) {
+        if constexpr (__is_same(S, float)) {
+            const Share mine(grid_.count(), team_.index, team_.count);
+            const int64_t apart = desk_.capacity * N_;
+            __builtin_memset(desk_.zeros, 0, sizeof(T) * static_cast<size_t>(N_));
+            for (int64_t first = mine.first; first < mine.last; first += desk_.capacity) {
+                const int64_t n = mine.last - first < desk_.capacity ? mine.last - first : desk_.capacity;
+                until(((first + n - 1) / grid_.across * 2 + 3) * conv_.width);
+                see_tiles(grid_, z, N_, desk_.zeros, first, n, desk_.seen, N_, apart);
+                each_place(back_.h, first, n, apart,
+                           [&](int64_t place, int64_t k, V v) { store(desk_.h + place * z_.Hp + k, v); });
+                if (!back_.of_x) continue;
+                each_place(back_.x, first, n, apart, [&](int64_t place, int64_t k, V v) { deliver_x(place, k, v); });
+            }
+        } else {
+            (void)z;
+        }
+    }
+
+    template <class Put>
+    void each_place(const Turned<S>& weight, int64_t first, int64_t n, int64_t apart, const Put& put) const {
+        const int64_t Cp = weight.Cp, wide = desk_.capacity * Cp;
+        for (int64_t p = 0; p < parts; ++p)
+            product_columns(StridedRows<T>{desk_.seen + p * apart, N_, N_}, n, weight.panels + p * N_ * Cp, N_, 0,
+                            Cp / VL<T>, false, desk_.m + p * wide, Cp);
+        for (int64_t i = 0; i < n; ++i)
+            for (int64_t c = 0; c < Cp; c += VL<T>) {
+                V v[4];
+                tile_places(desk_.m + i * Cp + c, wide, v);
+                for (int k = 0; k < 4; ++k) {
+                    const int64_t place = grid_.place(first + i, k);
+                    if (place >= 0) put(place, c, v[k]);
+                }
+            }
+    }
+
+    void deliver_x(int64_t place, int64_t k, V v) const {
+        store_narrow(static_cast<S*>(to_.x) + (frame_ * places_ + place) * conv_.input + k, v, conv_.input - k);
     }
 
     // The gradients of the pre-activations at places [first, end).
@@ -323,11 +424,13 @@ class ConvBackward {
     const Spec spec_;
     const T clip_;
     const int64_t places_, N_;
+    const TileGrid grid_;
     const Share mine_;
     const View of_z_;
     const Reserve<T> reserve_;
     Totals* const totals_;
     int64_t frame_ = 0, before_ = 0;
+    int64_t ready_ = 0;  // places of this frame, before which all have their gradients of z
 };
 
 // The vectors' gradients: the sum over the workers' buffers, `apart` from each other.
