@@ -22,7 +22,8 @@ from carousel import CarouselError, CellSpec, DataError, Forecaster, TrainConfig
 from carousel.checkpoint import stage_of
 from carousel.estimators import SkippedSeries
 from carousel.evaluate import evaluate
-from carousel.inputs.table import Series, read_table
+from carousel.inputs.origins import split_by_table, split_by_time
+from carousel.inputs.table import Roles, Series, read_table
 from carousel.train import Event, Interrupted
 
 QUICK = TrainConfig(hidden_size=8, width=8, steps=12, warmup=3, evaluate_every=4, batch_size=16, checkpoint_every=5)
@@ -291,6 +292,19 @@ def test_rows_to_validate_on_may_go_on_with_the_series() -> None:
         forecaster().fit(train, valid=later.with_columns(visits=pl.Series(["1", "x", *["2"] * (len(later) - 2)])))
     with pytest.raises(DataError, match="valid: no series has 4 rows"):
         forecaster().fit(train, valid=later.group_by("shop").head(2))
+
+
+def test_as_many_windows_of_the_training_part_calibrate_beside_a_table_of_its_own() -> None:
+    frame = pl.DataFrame({"id": ["a"] * 52 + ["b"] * 47, "t": [*range(52), *range(47)], "y": np.arange(99.0)})
+    train, later = frame.filter(pl.col("t") < 40), frame.filter(pl.col("t") >= 40)
+    later = pl.concat([later, later.filter(pl.col("id") == "a").with_columns(id=pl.lit("c"))])
+    series = read_table(train, Roles("id", "t", ("y",), (), (), ()), valid=later)
+    split = split_by_table(series, 4, 8, len(train))
+    assert series.ids == ["a", "b", "c"]
+    assert split.last.tolist() == [35, 52 + 35]  # the third has no rows to train on
+    assert split.held_out.tolist() == [*range(39, 48), *range(52 + 39, 52 + 43), *range(99 + 1, 99 + 8)]
+    assert split.beside.tolist() == [*range(27, 36), *range(52 + 32, 52 + 36)]
+    assert split_by_time(series, 4, 8, 0.2).beside.tolist() == []
 
 
 def test_progress_tells_both_stages() -> None:

@@ -132,7 +132,8 @@ def _calibrated(config: ModelConfig, result: Result, rows: Rows, split: Split) -
     head: ForecastHead = config.head
     if not len(split.held_out):
         return head
-    made = scaled_quantiles(members_from(config, result.weights), rows, split.held_out)
+    origins = np.concatenate([split.held_out, split.beside])
+    made = scaled_quantiles(members_from(config, result.weights), rows, origins)
     return calibrate(head, made.scaled, made.truth, split.independent(rows.config.horizon))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +25,15 @@ class SkippedSeries(UserWarning):
 
 @dataclass(frozen=True)
 class Split:
-    """Origins, as rows of the series: the first and last to train on of each trainable one, and all held-out ones."""
+    """Origins, as rows of the series: the first and last to train on of each trainable one, and all held-out ones.
+
+    `beside` are origins to train on whose windows count in the calibration as the held-out ones do.
+    """
 
     first: Ints  # [S]
     last: Ints  # [S]
     held_out: Ints  # [n]
+    beside: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def independent(self, horizon: int) -> int:
         """How many held-out windows follow one another without overlap."""
@@ -99,7 +103,8 @@ def split_by_time(series: Series, horizon: int, context: int, holdout: float) ->
 def split_by_table(series: Series, horizon: int, context: int, rows: int) -> Split:
     """The rows of the table after the first `rows` are held out: later rows of the same series, or other series.
 
-    Raises DataError where no horizon of them follows any row.
+    A table of its own may be one odd season, calmer or rougher than those to come. So as many windows of the training
+    part's end stand beside it in the calibration. Raises DataError where no horizon of them follows any row.
     """
     own = (series.row > 0) & (series.row <= rows)
     begin, end = series.offsets[:-1], series.offsets[1:]
@@ -113,7 +118,9 @@ def split_by_table(series: Series, horizon: int, context: int, rows: int) -> Spl
     held_out = _ranges(start, np.maximum(end - horizon - start, 0))
     if not len(held_out):
         raise DataError(f"valid: no series has {horizon} rows after a first one to forecast from; give more rows.")
-    return Split(first[trainable], last[trainable], held_out)
+    first, last = first[trainable], last[trainable]
+    count = np.minimum(np.maximum(end - horizon - start, 0)[trainable], last - first + 1)
+    return Split(first, last, held_out, _ranges(last - count + 1, count))
 
 
 def last_origins(series: Series, rows: int | None) -> Ints:
