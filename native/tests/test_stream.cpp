@@ -155,9 +155,13 @@ void try_program(Pooling pooling, ReadOut read_out) {
     expect(p.check(one.at(0), rows.at(0)).why == Refusal::no_static, "rows wait for static columns");
     p.begin(one.at(0), value, code);
     std::vector<double> found(T * outputs);
-    p.push(one.at(0), rows.at(0), found.data());
+    const auto push = [&](void* stream, size_t t, double* to) {
+        expect(p.check(stream, rows.at(t)).why == Refusal::none, "a good row passes");
+        p.push(stream, rows.at(t), to);
+    };
+    push(one.at(0), 0, found.data());
     const int64_t before = allocations;
-    for (size_t t = 1; t < T; ++t) p.push(one.at(0), rows.at(t), found.data() + t * outputs);
+    for (size_t t = 1; t < T; ++t) push(one.at(0), t, found.data() + t * outputs);
     expect(allocations == before, "a row allocates nothing");
     for (const double y : found) expect(std::isfinite(y), "answers are finite");
 
@@ -185,7 +189,7 @@ void try_program(Pooling pooling, ReadOut read_out) {
     std::vector<double> again(T * outputs);
     std::vector<uint8_t> plain(p.plain_bytes()), twice(p.plain_bytes());
     for (size_t t = 0; t < T; ++t) {
-        p.push(two.at(0), rows.at(t), again.data() + t * outputs);
+        push(two.at(0), t, again.data() + t * outputs);
         p.save(two.at(0), plain.data());
         carousel::Slab other(p);
         other.grow(1);
