@@ -13,7 +13,7 @@ from torch import Tensor
 from carousel.errors import MissingExtra
 from carousel.explain.subject import Subject
 
-__all__ = ["Attribution", "Deletion", "attribute", "deletion"]
+__all__ = ["FRACTIONS", "Attribution", "Deletion", "attribute", "deletion"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

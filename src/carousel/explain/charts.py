@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from carousel.explain.attribution import FRACTIONS
 from carousel.explain.canvas import Canvas, tinted
 from carousel.explain.figures import NARROW
 from carousel.explain.gradients import Flow
@@ -170,10 +171,8 @@ def deletion(found: Explanation, width: float) -> Canvas:
     canvas.area([*upper, *lower[::-1]], "plain", opacity=0.25)
     canvas.line([(x(f), y(v)) for f, v in zip(test.fractions, test.random, strict=True)], "plain", width=2)
     canvas.line([(x(f), y(v)) for f, v in zip(test.fractions, test.attributed, strict=True)], "cell", width=2.4)
-    at = len(test.fractions) // 2
-    canvas.text(
-        x(test.fractions[at]) + 8, y(test.attributed[at]) - 8, "by attribution", size=11, fill="cell", bold=True
-    )
+    at = FRACTIONS.index(0.5)
+    canvas.text(x(0.5) - 8, y(test.attributed[at]) - 8, "by attribution", size=11, fill="cell", bold=True, anchor="end")
     below = y(float(np.interp(0.62, test.fractions, test.random))) + 24
     canvas.text(x(0.62), min(below, foot - 4), "at random", size=11, fill="muted", bold=True)
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):

@@ -97,17 +97,17 @@ def frames_subject(
         every = np.arange(len(everything.offsets) - 1)
         examples = Examples(everything, scaled, np.ones(len(scaled)), every, every[:0])
     end = "" if config.task == "classify" else " in the last frame"
+    parts = [f"part {y}.{x}" for y in range(1, GRID + 1) for x in range(1, GRID + 1)]
+    notes.append(
+        f"Pictures are divided into {GRID} x {GRID} parts, of which part 1.2 is the second from the left at the top."
+    )
     return FramesSubject(
         title=source,
         task=config.task,
         net=estimator.model_[member],
         lengths=seen.lengths,
         names=[str(clips.ids[k]) if clips.roles.id else f"clip {k}" for k in which],
-        channels=[
-            Channel(f"row {y + 1}, column {x + 1}", f"row {y + 1}, column {x + 1}")
-            for y in range(GRID)
-            for x in range(GRID)
-        ],
+        channels=[Channel(name, name) for name in parts],
         answer=f"the log odds of the predicted label{end}" if config.head.kind == "label" else f"the answer{end}",
         pace=Pace(),
         notes=notes,

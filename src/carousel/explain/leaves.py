@@ -23,6 +23,7 @@ def tokens(found: Explanation, width: float, most: int = 6, longest: int = 60) -
         return None
     size, tall = 12.5, 24.0
     each = size * 0.602
+    between = 5 if any(len(token) > 2 for token in subject.tokens[:500]) else 0  # single letters are read as words
     cells = made.values.sum(2)
     placed: list[tuple[float, float, str, float]] = []
     x, y = 0.0, 20.0
@@ -34,7 +35,7 @@ def tokens(found: Explanation, width: float, most: int = 6, longest: int = 60) -
         top = max(float(np.abs(weight).max()), 1e-30)
         for token, value in zip(subject.tokens[begin + skip : begin + length], weight, strict=True):
             text = _plain(token)
-            wide = each * len(text) + 5
+            wide = each * len(text) + between
             if x + wide > width - 2:
                 x, y = 0.0, y + tall
             placed.append((x, y, text, float(value) / top))
@@ -45,9 +46,15 @@ def tokens(found: Explanation, width: float, most: int = 6, longest: int = 60) -
         if abs(value) > 0.03:
             colour = "cell" if value > 0 else "forget"
             canvas.rect(
-                x, y - 15, each * len(text) + 3, 20, colour, opacity=0.06 + 0.44 * min(1.0, abs(value)), round=3
+                x,
+                y - 15,
+                each * len(text) + min(between, 3),
+                20,
+                colour,
+                opacity=0.06 + 0.44 * min(1.0, abs(value)),
+                round=3,
             )
-        canvas.text(x + 1.5, y, text, size=size, mono=True)
+        canvas.text(x + min(between, 3) / 2, y, text, size=size, mono=True)
     return canvas
 
 
