@@ -138,9 +138,7 @@ def classify(
         keep=keep,
     )
     if id is None and clips is None and text is None:
-        raise CarouselError(
-            "which sequence a row belongs to is not said; name --id, or what else it is: --text, --frames."
-        )
+        raise CarouselError("which sequence a row belongs to is not said; name --id, or use --text or --frames.")
     usual = (
         Classifier.text_defaults
         if text is not None

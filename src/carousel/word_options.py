@@ -83,9 +83,7 @@ def words_of(column: str | None, defaults: Any, settings: list[str], **given: An
     for setting in settings:
         name, equals, text = setting.partition("=")
         if name not in kinds or not equals:
-            raise CarouselError(
-                f"there is no setting {PREFIX}{setting!r}; known are {', '.join(kinds)}, as name=value."
-            )
+            raise CarouselError(f"there is no setting {PREFIX}{setting}; known are {', '.join(kinds)}, as name=value.")
         said[name] = _value(name, kinds[name], text)
     if said.get("tokens", defaults.tokens) != defaults.tokens:  # what is about the usual tokens alone
         usual = {"spelling": 0, "merges": 0.0}
