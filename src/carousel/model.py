@@ -81,6 +81,8 @@ class Embeddings(nn.Module):
 
     def forward(self, numbers: Tensor, codes: Tensor, which: list[int]) -> Tensor:
         """numbers [..., F] beside the embedded codes [..., number of tables]."""
+        if not which:
+            return numbers
         return torch.cat([numbers, *(self.embed[t](codes[..., k]) for k, t in enumerate(which))], -1)
 
 

@@ -324,6 +324,9 @@ def _interpolate(x: Singles, seen: NDArray[np.bool_], latest: Singles) -> Single
 def _fill(x: Singles, seen: NDArray[np.bool_], latest: Singles) -> Singles:
     x, seen = np.ascontiguousarray(x.swapaxes(1, 2)), np.ascontiguousarray(seen.swapaxes(1, 2))  # [n, K, C]
     c = x.shape[2]
+    if (seen[..., 1:] >= seen[..., :-1]).all():  # as where windows only begin before their series
+        first = np.take_along_axis(x, seen.argmax(2)[..., None], 2)
+        return np.where(seen, x, np.where(seen[..., -1:], first, latest[..., None])).swapaxes(1, 2)
     at = np.arange(c)
     before = np.maximum.accumulate(np.where(seen, at, -1), 2)
     after = np.minimum.accumulate(np.where(seen, at, c)[..., ::-1], 2)[..., ::-1]
