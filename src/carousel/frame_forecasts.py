@@ -66,7 +66,7 @@ class FrameForecasts(Estimator):
         for name in ("id", "target", "features", "static", "known", "season"):
             if getattr(self, name, None):
                 raise CarouselError(f"{name} is about tables of numbers, and frames is given; leave it out.")
-        choices = self._choices()
+        choices, stack = self._choices(), stack_of(self.settings)
         clips = self._clips(data, choices, source)
         context = self.context or CONTEXT
         length = context + self.horizon
@@ -77,7 +77,7 @@ class FrameForecasts(Estimator):
             other = self._clips(valid, choices, "valid")
             found = found.judged_by(windows(other.frames, other.offsets, length, 0.0, "valid"))
         head = NextFramesHead(context, self.horizon, choices.patch)
-        config = ModelConfig("forecast", frames_input(clips, choices), stack_of(self.settings), head, int(self.seeds))
+        config = ModelConfig("forecast", frames_input(clips, choices), stack, head, int(self.seeds))
         trained = train_frames(config, found, self.settings, **given)
         self.provenance_ = {"versions": versions(), "train": to_json(self.settings)} | trained.provenance
         self._keep(trained.config, trained.weights)

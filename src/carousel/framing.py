@@ -91,7 +91,7 @@ def windows(frames: Bytes, offsets: Ints, length: int, share: float, source: str
             (judged if held[b] else learned).append(starts)
             continue
         late = max(0, round(share * len(starts)))
-        learned.append(starts[: len(starts) - late - (length - 1 if late else 0)])
+        learned.append(starts[: max(0, len(starts) - late - (length - 1 if late else 0))])
         judged.append(starts[len(starts) - late :])
     if not sum(map(len, learned)):
         raise DataError(

@@ -114,7 +114,7 @@ def digit_order(
     images, digit = digit_images(part, size)
     own: Sequence[Any] = [np.flatnonzero(digit == name) for name in pair]
     rest = np.flatnonzero(~np.isin(digit, pair))
-    rng = np.random.default_rng([seed, 0x0D])
+    rng, mixing = np.random.default_rng([seed, 0x0D]), np.random.default_rng([seed, 0x05])
     made, labels = [], []
     for _ in range(clips):
         count = int(rng.integers(least, most + 1))
@@ -122,6 +122,6 @@ def digit_order(
         first = int(rng.integers(2))
         at = np.sort(rng.choice(count, 2, replace=False))
         which[at[0]], which[at[1]] = rng.choice(own[first]), rng.choice(own[1 - first])
-        made.append(images[rng.permutation(which) if shuffled else which])
+        made.append(images[mixing.permutation(which) if shuffled else which])
         labels.append(f"{pair[first]} first")
     return made, labels
