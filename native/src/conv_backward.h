@@ -145,8 +145,8 @@ struct ConvBackDesk {
         d.cells = places < 96 ? places : 96;
         if (by_winograd<S>(conv)) {
             d.capacity = tiles_together(N, TileGrid(conv).count());
-            d.seen = carver.take<T>(parts * d.capacity * N);
-            d.m = carver.take<T>(parts * d.capacity * (z.Hp > Ip ? z.Hp : Ip));
+            d.seen = carver.take<T>(parts * apart_of<T>(d.capacity, N));
+            d.m = carver.take<T>(parts * apart_of<T>(d.capacity, z.Hp > Ip ? z.Hp : Ip));
             d.zeros = carver.take<T>(N);
         } else {
             d.capacity = places_together<S>(K, places);
@@ -264,7 +264,7 @@ class ConvBackward {
     void through_tiles(const S* z) {
         if constexpr (__is_same(S, float)) {
             const Share mine(grid_.count(), team_.index, team_.count);
-            const int64_t apart = desk_.capacity * N_;
+            const int64_t apart = apart_of<T>(desk_.capacity, N_);
             __builtin_memset(desk_.zeros, 0, sizeof(T) * static_cast<size_t>(N_));
             for (int64_t first = mine.first; first < mine.last; first += desk_.capacity) {
                 const int64_t n = mine.last - first < desk_.capacity ? mine.last - first : desk_.capacity;
@@ -282,7 +282,7 @@ class ConvBackward {
 
     template <class Put>
     void each_place(const Turned<S>& weight, int64_t first, int64_t n, int64_t apart, const Put& put) const {
-        const int64_t Cp = weight.Cp, wide = desk_.capacity * Cp;
+        const int64_t Cp = weight.Cp, wide = apart_of<T>(desk_.capacity, Cp);
         for (int64_t p = 0; p < parts; ++p)
             product_columns(StridedRows<T>{desk_.seen + p * apart, N_, N_}, n, weight.panels + p * N_ * Cp, N_, 0,
                             Cp / VL<T>, false, desk_.m + p * wide, Cp);

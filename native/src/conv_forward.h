@@ -27,8 +27,8 @@ struct ConvDesk {
         if (by_winograd<S>(conv)) {
             const int64_t K = conv.input + conv.hidden;
             d.capacity = tiles_together(K, TileGrid(conv).count());
-            d.seen = carver.take<T>(parts * d.capacity * K);
-            d.m = carver.take<T>(parts * d.capacity * z.W);
+            d.seen = carver.take<T>(parts * apart_of<T>(d.capacity, K));
+            d.m = carver.take<T>(parts * apart_of<T>(d.capacity, z.W));
             d.zeros = carver.take<T>(K);
         } else {
             d.capacity = places_together<S>(z.I > z.P ? z.I : z.P, places);
@@ -165,8 +165,8 @@ class ConvForward {
     void step_in_tiles(const S* x, const S* before) {
         if constexpr (__is_same(S, float)) {
             const Share mine(grid_.count(), team_.index, team_.count);
-            const int64_t I = conv_.input, K = I + conv_.hidden, apart = desk_.capacity * K,
-                          wide = desk_.capacity * z_.W;
+            const int64_t I = conv_.input, K = I + conv_.hidden, apart = apart_of<T>(desk_.capacity, K),
+                          wide = apart_of<T>(desk_.capacity, z_.W);
             __builtin_memset(desk_.zeros, 0, sizeof(T) * static_cast<size_t>(K));
             for (int64_t first = mine.first; first < mine.last; first += desk_.capacity) {
                 const int64_t n = mine.last - first < desk_.capacity ? mine.last - first : desk_.capacity;

@@ -41,6 +41,12 @@ inline int64_t tiles_together(int64_t K, int64_t tiles) {
     return some < tiles ? some : tiles;
 }
 
+// Numbers from part to part: a line of cache more than they need, lest all 16 lie in the same few lines of L1.
+template <class T>
+inline int64_t apart_of(int64_t tiles, int64_t K) {
+    return tiles * K + line<T>;
+}
+
 template <class V>
 inline void minus_plus(V& a, V& b, V& c, V& d) {  // B'
     const V first = a - c, last = b - d;

@@ -173,23 +173,24 @@ def _gradients(
     n, height, width, hidden = y.shape
     of_z = [y.new_empty(n, height, width, len(fixed.spec.gates) * hidden) for _ in range(1 + fixed.spec.layer_norm)]
     of_h0, of_c0 = torch.empty_like(of_h), torch.empty_like(of_c)
+    by_core = needs[0] and not fixed.spec.layer_norm and fixed.window[1:] == ((1, 1), (1, 1))
+    of_x: Tensor = torch.empty_like(inputs.held[0]) if by_core else y.new_empty(0)
     vectors = [w.new_empty(w.shape) for w in weights]
     _core.conv_backward(
         inputs.plan,
         inputs.dims,
         *inputs.addresses,
         [t.data_ptr() for t in (reserve, of_y, of_h, of_c)],
-        [t.data_ptr() for t in (of_z[0], of_z[-1], of_h0, of_c0)],
+        [t.data_ptr() if t.numel() else 0 for t in (of_z[0], of_z[-1], of_h0, of_c0, of_x)],
         [w.data_ptr() for w in vectors],
         torch.get_num_threads(),
     )
     w_ih, w_hh = (w.contiguous(memory_format=torch.channels_last) for w in weights[:2])
-    need_x, need_ih, need_hh = needs[0], needs[3], needs[4]
     frames = _frames(inputs.held[0])
-    of_x, vectors[0] = _convolution(_frames(of_z[0]), frames, w_ih, fixed.window, need_x, need_ih)
-    if need_hh:
+    found_x, vectors[0] = _convolution(_frames(of_z[0]), frames, w_ih, fixed.window, needs[0] and not by_core, needs[3])
+    if needs[4]:
         vectors[1] = _recurrent(fixed, _frames(of_z[-1]), _frames(y), _frames(inputs.held[4]), w_hh)
-    found = [of_x, _frames(of_h0), _frames(of_c0), *vectors]
+    found = [_frames(of_x) if by_core else found_x, _frames(of_h0), _frames(of_c0), *vectors]
     return tuple(t if needed else None for t, needed in zip(found, needs, strict=True))
 
 
