@@ -74,6 +74,7 @@ def carousel_(
 
 fitting.app.command()(fitting_labels.classify)
 fitting.app.command()(fitting_labels.tag)
+fitting.app.command()(fitting.detect)
 fitting.app.command()(fitting_text.translate)
 fitting.app.command()(fitting_text.generate)
 app.add_typer(fitting.app, name="fit")

@@ -12,7 +12,7 @@ from carousel.errors import CarouselError
 from carousel.frame_options import Crop, Every, FramesColumn, Grey, Mirror, Rate, Size, SkipBad, choices, table_of
 from carousel.options import Data, Debug, Json, Names, names, naming, noting, read, require_place, write_json
 
-__all__ = ["app", "refusal", "rows_until", "run", "search", "sequence_columns", "span_number", "tell"]
+__all__ = ["app", "detect", "refusal", "rows_until", "run", "search", "sequence_columns", "span_number", "tell"]
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
@@ -132,7 +132,6 @@ def forecast(
     tell(model, out, data, seconds, as_json, until, " --future FILE" if known else "")
 
 
-@app.command()
 def detect(
     data: Data,
     out: Out,
@@ -272,7 +271,7 @@ def rows_until(frame: Any, time: str | None, until: str | None, data: Path) -> A
         raise CarouselError("--until needs --time, the column that it is about.")
     from carousel import evaluate
 
-    return evaluate.rowsrows_until(frame, time, until, source=str(data))
+    return evaluate.rows_until(frame, time, until, source=str(data))
 
 
 def search(trials: int | None, settings: Names) -> dict[str, Any]:
