@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from carousel import cli
-from carousel.bench import stream
+from carousel.bench import stream, stream_models
 from carousel.bench.allocations import with_counter
 from carousel.bench.layer import Grid
 from carousel.bench.stream_peers import CStep, peers
@@ -44,6 +44,15 @@ def test_many_streams(grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
     report = stream.many(grid)
     assert [row[:2] for row in report.rows] == [[8, 8]] * 2
     assert all(row[3] > 0 for row in report.rows)
+
+
+def test_whole_models(grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_models, "CONTEXT", 10)
+    monkeypatch.setattr(stream_models, "SEASON", 3)
+    monkeypatch.setattr(stream_models, "TOGETHER", 5)
+    report = stream.models(grid)
+    assert [row[:2] for row in report.rows] == [[8, "tag"], [8, "detect"], [8, "forecast"]]
+    assert all(0 < cell < 1e5 for row in report.rows for cell in row[2:])
 
 
 def test_a_cold_process(tmp_path) -> None:

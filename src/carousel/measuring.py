@@ -38,7 +38,7 @@ SUITES = {
     "peak": ("compare", "long_sequence"),
     "fit": ("compare",),
     "conv": ("compare",),
-    "stream": ("steps", "from_python", "many", "cold"),
+    "stream": ("steps", "from_python", "many", "models", "cold"),
 }
 SETS = ("accuracy", "robust", "memory", "small-data", "text")  # on sets of data or tasks, which are named
 QUICK = ("memory", "small-data", "text")  # those with a short form

@@ -27,6 +27,7 @@ from carousel.bench import machine
 from carousel.bench.allocations import allocations, with_counter
 from carousel.bench.layer import Grid
 from carousel.bench.report import Report
+from carousel.bench.stream_models import models
 from carousel.bench.stream_peers import CStep, Peer, onnx_bytes, onnx_session, peers
 from carousel.config import ModelConfig, StackConfig
 from carousel.errors import NotSupported
@@ -34,7 +35,7 @@ from carousel.stream import Stream, Streams
 from carousel.stream.examples import model_config, random_weights
 from carousel.stream.loading import STORAGE, add_stack
 
-__all__ = ["cold", "from_python", "many", "steps"]
+__all__ = ["cold", "from_python", "many", "models", "steps"]
 
 Singles = NDArray[np.float32]
 Times = NDArray[np.int64]
