@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch.nn.utils.rnn import pack_sequence
 import carousel
 from carousel import Classifier, Detector, Forecaster, Generator, Tagger, TrainConfig, Translator
 from carousel.cell import CellSpec, step
-from carousel.errors import CarouselError, DataError
+from carousel.errors import CarouselError, DataError, MissingExtra
 from carousel.explain import explain, record, watch
 from carousel.explain.advice import advise, health
 from carousel.explain.attribution import attribute, deletion
@@ -156,6 +157,26 @@ def test_gradients_of_states_are_those_of_going_on_from_them(variant):
         (wanted,) = torch.autograd.grad(h.square().sum(), leaf)
         torch.testing.assert_close(visit.c.grad, wanted, atol=1e-12, rtol=1e-9)
         assert int(visit.lag) == 7 - t
+
+
+def test_the_oracle_tells_a_gradient_that_lacks_the_way_through_h(monkeypatch):
+    """A mutant: masks that mix nothing make another c than h is computed from, whose gradient holds one path only."""
+    from carousel.cell import Masks
+
+    lstm = carousel.LSTM(3, 4, dtype=torch.float64).eval()
+    x = torch.randn(8, 3, dtype=torch.float64)
+
+    def norms() -> list[float]:
+        with watch(lstm) as visits:
+            lstm(x)[0][-1].square().sum().backward()
+        return [0.0 if visit.c.grad is None else float(visit.c.grad.norm()) for visit in visits]
+
+    right = norms()
+    monkeypatch.setattr(sys.modules["carousel.explain.record"], "NO_MASKS", Masks())
+    wrong = norms()
+    assert right[-1] > 0
+    assert wrong[-1] == 0.0
+    assert all(abs(a - b) > 1e-6 for a, b in zip(right[-3:], wrong[-3:], strict=True))
 
 
 def test_a_plain_rnn_steps_as_torchs_own():
@@ -545,6 +566,21 @@ def test_a_very_long_sequence_is_sampled_and_the_report_says_so(counter):
     assert "only the last 2,000 steps" in found.subject.notes[0]
     assert "100,000" in found.subject.notes[0]
     assert found.flows.missing == "it was not asked for"
+
+
+def test_of_wide_models_fewer_sequences_are_looked_at_and_a_note_says_so(counter, monkeypatch):
+    from carousel.explain import subject as module
+
+    monkeypatch.setattr(module, "MOST_STATES", 4 * 50 * 5)
+    found = sequence_subject(counter, _events(), source="events.csv")
+    assert len(found.lengths) == 4
+    assert "Of these 4 were looked at" in found.notes[-1]
+
+
+def test_without_captum_the_extra_is_named(counter, monkeypatch):
+    monkeypatch.setitem(sys.modules, "captum.attr", None)
+    with pytest.raises(MissingExtra, match=r"captum.*carousel-lstm\[explain\]"):
+        explain(counter, _events(), twin_steps=0)
 
 
 def test_only_the_named_sequences_are_looked_at(counter):

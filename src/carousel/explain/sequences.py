@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from carousel.config import ModelConfig
 from carousel.detection import DetectTask
 from carousel.errors import DataError
-from carousel.explain.subject import MOST_STEPS, Channel, Pace, Subject, chosen, log_odds
+from carousel.explain.subject import MOST_STEPS, Channel, Pace, Subject, affordable, chosen, log_odds
 from carousel.heads.detect_net import student_loss
 from carousel.inputs import columns
 from carousel.inputs.rows import Sequences, channels
@@ -130,6 +130,10 @@ def sequence_subject(
     if ahead and (lengths < 2).all():
         raise DataError(f"{source}: no sequence has the two rows that a forecast of a row needs; give longer ones.")
     which, lengths = which[lengths > ahead], lengths[lengths > ahead]
+    stack = config.stack
+    units = stack.hidden_size * stack.num_layers * stack.directions
+    keep = affordable(which, np.minimum(lengths, most), units, notes)
+    which, lengths = which[keep], lengths[keep]
     everything = channels(sequences, config.input)
     start = np.maximum(lengths - ahead - most, 0)
     seen, at = everything.select(which, start, lengths - ahead)

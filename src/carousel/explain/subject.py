@@ -19,13 +19,24 @@ from carousel.inputs.clock import Clock
 from carousel.ragged import Ragged
 from carousel.train import Task, TrainConfig
 
-__all__ = ["MOST_SEQUENCES", "MOST_STEPS", "Channel", "Pace", "Subject", "chosen", "duration", "log_odds"]
+__all__ = [
+    "MOST_SEQUENCES",
+    "MOST_STEPS",
+    "Channel",
+    "Pace",
+    "Subject",
+    "affordable",
+    "chosen",
+    "duration",
+    "log_odds",
+]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 MOST_SEQUENCES = 32  # that are looked at
 MOST_STEPS = 2000  # of a sequence: its last ones
+MOST_STATES = 1 << 23  # steps times units, of which each has five numbers
 
 _UNITS = (
     ("s", 1.0),
@@ -180,6 +191,16 @@ class Subject(ABC):
         """Leaves [n, T, ...] with those of the columns `gone` [n, T, K] as in the baseline; of channel c the column is
         `column_of` [C]."""
         return torch.where(gone[..., column_of], baseline, leaves)
+
+
+def affordable(which: Ints, lengths: Ints, units: int, notes: list[str]) -> Ints:
+    """Places in `which` that can be looked at together: evenly so many that their gates fit into memory, at least one;
+    a note says so where these are not all. `lengths` [n] are the steps of each, `units` those of all layers."""
+    most = max(1, int(MOST_STATES / max(1, units * int(lengths.mean()))))
+    if len(which) <= most:
+        return np.arange(len(which))
+    notes.append(f"Of these {most} were looked at, since the gates of {units:,} units are many numbers.")
+    return np.linspace(0, len(which) - 1, most).astype(np.int64)
 
 
 def log_odds(logits: Tensor, label: Tensor) -> Tensor:

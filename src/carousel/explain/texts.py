@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from carousel.config import ModelConfig
 from carousel.errors import DataError
 from carousel.explain.sequences import read_labelled
-from carousel.explain.subject import MOST_SEQUENCES, Channel, Pace, Subject, chosen, log_odds
+from carousel.explain.subject import MOST_SEQUENCES, Channel, Pace, Subject, affordable, chosen, log_odds
 from carousel.generation import GenerationTask, Regularisation, stream_of
 from carousel.inputs.tokens import TokenChannels
 from carousel.model import sequence_batch
@@ -92,6 +92,9 @@ def token_subject(
         raise DataError(f"{source}: no text has a token that the model can read; give texts.")
     which, notes = chosen([corpus.ids[k] for k in filled], wanted, source)
     which = filled[which]
+    stack = config.stack
+    units = stack.hidden_size * stack.num_layers * stack.directions
+    which = which[affordable(which, np.minimum(everything.lengths[which], MOST_TOKENS), units, notes)]
     lengths = everything.lengths[which]
     start = None
     if config.task == "classify" and (lengths > MOST_TOKENS).any():
