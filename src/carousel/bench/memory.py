@@ -30,7 +30,7 @@ __all__ = ["HIDDEN", "RATES", "Memory", "measure"]
 
 RATES = (1e-3, 3e-3, 1e-2)
 HIDDEN = 48  # of the LSTM; the others get as many parameters
-CHECKS = 40  # looks at fresh sequences, spread over the budget
+CHECKS = 24  # looks at fresh sequences, spread over the budget
 CLAIMS = "claims"
 Say = Callable[[str], None]
 

@@ -47,7 +47,9 @@ class Claim:
     size: int = 32
     span: int = 0
     recompute: int = 0
-    right: float | None = 1.0  # share of sequences; None: squared error below 0.01
+    right: float | None = 1.0  # share of sequences; None: squared error below `most`
+    most: float = 0.01
+    enough: float = 0.008  # squared error at which a run ends: below `most` in the end as well
     fresh: int = 500
     last: int = 1000
 
@@ -58,7 +60,10 @@ class Claim:
         return repr({f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in open_to_change})
 
     def good(self, right: float, error: float) -> bool:
-        return error < 0.01 if self.right is None else right >= self.right
+        return error < self.most if self.right is None else right >= self.right
+
+    def ends(self, right: float, error: float) -> bool:
+        return self.stop and (error < self.enough if self.right is None else right >= self.right)
 
     def holds(self, runs: list[dict[str, Any]]) -> bool | None:
         """None where nothing is claimed."""
@@ -163,7 +168,7 @@ def _run(claim: Claim, rate: float, seed: int) -> dict[str, Any]:
         claim.train,
         effort,
         seed=seed,
-        good=claim.good if claim.stop else lambda right, error: False,
+        good=claim.ends,
         test=claim.test if claim.watch is None else claim.watch,
         fresh=claim.fresh,
     )

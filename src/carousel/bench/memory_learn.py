@@ -47,8 +47,7 @@ class Learnt:
 
 
 def as_tensors(given: Examples) -> tuple[Ragged, Tensor, Tensor]:
-    x = Ragged(torch.from_numpy(given.x.values), torch.from_numpy(given.x.offsets))
-    return x, torch.from_numpy(given.at), torch.from_numpy(given.answer)
+    return given.x.tensors(), torch.from_numpy(given.at), torch.from_numpy(given.answer)
 
 
 def loss_of(kind: str, output: Tensor, answer: Tensor) -> Tensor:

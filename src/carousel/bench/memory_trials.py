@@ -60,13 +60,12 @@ def _told(task: Task) -> str:
 def trials(length: int = 100) -> dict[str, Trial]:
     """All tasks by name; lags of `length` steps, languages learned up to 40 symbols and asked for 500."""
 
-    def lag(task: Task, said: str, budget: int = 20_000) -> Trial:
+    def lag(task: Task, said: str, budget: int = 12_000) -> Trial:
         return Trial(task, task, said, budget, span=length)
 
     def language(cls: type, budget: int, said: str) -> Trial:
-        return Trial(
-            cls(longest=40, every_step=True), cls(shortest=499, longest=500), said, budget, batch=32, fresh=250
-        )
+        test = cls(shortest=499, longest=500)
+        return Trial(cls(longest=40, every_step=True), test, said, budget, batch=32, fresh=100)
 
     pixels, held_out = digit_tasks()
     return {
@@ -87,8 +86,8 @@ def trials(length: int = 100) -> dict[str, Trial]:
         "even-pairs": language(EvenPairs, 30_000, "<= 40 symbols, asked for 500"),
         "parity": language(Parity, 30_000, "<= 40 symbols, asked for 500"),
         "cycle-navigation": language(CycleNavigation, 30_000, "<= 40 symbols, asked for 500"),
-        "modular-arithmetic": language(ModularArithmetic, 100_000, "<= 40 symbols, asked for 499"),
-        "digits": Trial(pixels, held_out, "64 pixels, 95 % of 359 test digits", 60_000, batch=32, least=0.95),
+        "modular-arithmetic": language(ModularArithmetic, 200_000, "<= 40 symbols, asked for 499"),
+        "digits": Trial(pixels, held_out, "64 pixels, 95 % of 359 test digits", 40_000, batch=32, least=0.95),
     }
 
 
