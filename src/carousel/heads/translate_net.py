@@ -118,11 +118,12 @@ class TranslateNet(nn.Module):
         return torch.stack(made, 1)[embedded.sequence, embedded.position]
 
     def advance(self, embedded: Tensor, fed: Tensor, state: State, memory: Memory) -> tuple[Tensor, State, Tensor]:
-        """One step of R rows: the mixed output [R, E], the state and the attention [R, S]."""
+        """One step of R rows: the mixed output [R, E], the state and the attention [R, S]; the rows are as many for each
+        source of the memory, side by side."""
         x = torch.cat([embedded, fed], 1) if self.head.input_feeding else embedded
         out, state = self.decoder(x[None], state)
-        context, weights = self.attention(out[0][:, None], memory)
-        return self._mix(out[0], context[:, 0]), state, weights[:, 0]
+        context, weights = self.attention(out[0].view(len(memory.real), -1, out.shape[2]), memory)
+        return self._mix(out[0], context.flatten(0, 1)), state, weights.flatten(0, 1)
 
     def _mix(self, out: Tensor, context: Tensor) -> Tensor:
         mixed: Tensor = self.dropout(torch.tanh(self.mix(torch.cat([out, context.to(out.dtype)], 1))))
@@ -144,7 +145,8 @@ class TranslateDecoder:
 
     def __init__(self, nets: list[TranslateNet], source: Ragged) -> None:
         self.nets = nets
-        self.memories = [net.encode(source) for net in nets]
+        self.memories = [net.encode(source) for net in nets]  # of every source once, however many rows it has
+        self.owner = torch.arange(len(source))  # the source of each row
         self.states = [memory.state for memory in self.memories]
         self.fed = [
             m.values.new_zeros(len(source), net.head.embedding) for net, m in zip(nets, self.memories, strict=True)
@@ -157,12 +159,17 @@ class TranslateDecoder:
             self.fed[k], self.states[k], weights = net.advance(net.target(tokens), self.fed[k], self.states[k], memory)
             logs.append(net.logits(self.fed[k]).float().log_softmax(1))
             attended.append(weights)
-        attention = torch.stack(attended).mean(0).masked_fill(~self.memories[0].real, 1.0)
+        attention = torch.stack(attended).mean(0).masked_fill(~self.memories[0].real[self.owner], 1.0)
         if len(logs) == 1:
             return logs[0], attention
         return torch.stack(logs).logsumexp(0) - torch.tensor(float(len(logs))).log(), attention
 
     def keep(self, rows: Tensor) -> None:
-        self.memories = [memory.rows(rows) for memory in self.memories]
+        owner, counts = self.owner[rows].unique_consecutive(return_counts=True)
+        if len(counts) and not bool((counts == counts[0]).all()):  # some sources have more rows than others
+            owner, counts = self.owner[rows], torch.ones_like(rows)
+        if len(owner) != len(self.memories[0].real) or not torch.equal(owner, torch.arange(len(owner))):
+            self.memories = [memory.rows(owner) for memory in self.memories]
+        self.owner = torch.arange(len(owner)).repeat_interleave(counts)
         self.states = [(h[:, rows], c[:, rows]) for h, c in self.states]
         self.fed = [fed[rows] for fed in self.fed]
