@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -542,3 +543,21 @@ def test_streams_and_exports_refuse_texts(tmp_path: Path) -> None:
     for form in ("onnx", "c"):
         with pytest.raises(NotSupported, match="text"):
             write(tmp_path / "m.safetensors", form, tmp_path / "x.onnx" if form == "onnx" else tmp_path / "x")
+
+
+def test_trees_of_sentiment_give_every_phrase_its_label() -> None:
+    from carousel.bench.text_labels import _nodes
+
+    found = _nodes("(3 (2 It) (4 (2 \\/) (4 WORKS)))")
+    assert found == [(2, "it"), (2, "/"), (4, "works"), (4, "/ works"), (3, "it / works")]
+
+
+@pytest.mark.parametrize("name", ["snips", "ud_ewt", "sst2"])
+def test_public_sets_run(name: str) -> None:
+    from carousel.bench.text_labels import SETS
+
+    if not os.environ.get("CAROUSEL_DATA"):
+        pytest.skip("CAROUSEL_DATA does not lead to the public sets of texts")
+    found = SETS[name](0, quick=True)
+    assert found["steps"] == 20
+    assert all(np.isfinite(value) for value in found.values())
