@@ -86,7 +86,8 @@ def test_the_model_file_holds_all_of_it(fitted: Detector, tmp_path: Path) -> Non
     fitted.save(tmp_path / "m.safetensors")
     again = Detector.load(tmp_path / "m.safetensors")
     assert_frame_equal(again.predict(machine()), fitted.predict(machine()))
-    assert again.get_params() | {"config": None} == fitted.get_params() | {"config": None, "features": ("a", "b")}
+    known = {"config": None, "features": ("a", "b"), "scoring": DetectConfig(), "rest": 0}
+    assert again.get_params() | {"config": None} == fitted.get_params() | known
 
 
 def test_training_rows_may_hold_anomalies() -> None:
@@ -151,6 +152,18 @@ def test_history_raises_alarms_instead_of_states() -> None:
     assert found["anomaly"][520:525].any()
     assert found["anomaly"][520:570].sum() <= 3  # it rests
     assert found["anomaly"][400:515].sum() <= 2
+
+
+def test_what_history_implies() -> None:
+    model = Detector(time="t", target="odd", reference="history")
+    assert model.settings == dataclasses.replace(Detector.defaults, holdout=0.0)
+    model.set_params(config=dataclasses.replace(QUICK, steps=3, least_steps=3)).fit(machine()[:400])
+    head = model.config_.head
+    assert head.rest == 100
+    assert {view.rows for view in head.views if view.of == "error"} == {20, 100}
+    assert {view.rows for view in head.views if view.of == "value"} == {1, 100}
+    plain = Detector(time="t", config=model.config).fit(machine().drop("odd")[:400]).config_.head
+    assert (plain.rest, {view.rows for view in plain.views if view.of == "value"}) == (0, {20})
 
 
 def test_several_machines_and_arrays() -> None:

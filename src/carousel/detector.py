@@ -27,14 +27,22 @@ from carousel.inputs.sequence import SequenceInput
 from carousel.sequence_estimator import SequenceEstimator, is_frame, versions
 from carousel.train import Progress, TrainConfig
 
-__all__ = ["Detector"]
+__all__ = ["Detector", "usual_scoring"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 FEWEST = 32  # rows to learn from
+# Where rows are judged by their history: shocks last a row, shifts stay, and one alarm speaks for what follows it.
+HISTORY = DetectConfig(smooth=(20, 100), level=(1, 100))
+REST = 100
 MARGIN = 1.05  # of the largest distance so far: an anomaly, where rows are judged by their history
+
+
+def usual_scoring(reference: str) -> DetectConfig:
+    """How rows are scored where nothing else is said."""
+    return HISTORY if reference == "history" else DetectConfig()
 
 
 class Detector(SequenceEstimator):
@@ -49,8 +57,9 @@ class Detector(SequenceEstimator):
     `reference="training"` scores a row in units of the limit that hardly any normal row exceeds (peaks over
     threshold), and flags it from 1 on: good for states, as of a machine that fails. `reference="history"` scores it in
     units of the largest deviation in its sequence so far: good for alarms on data that drift; after an alarm only
-    higher scores count for `rest` rows. `scoring` says how errors are averaged; `seeds` members of the ensemble;
-    `config` None: `Detector.defaults`.
+    higher scores count for `rest` rows (None: 100). `scoring` says how errors are averaged (None: by the reference,
+    `DetectConfig()` or longer means); `seeds` members of the ensemble; `config` None: `Detector.defaults`, or
+    `Detector.history_defaults`, which hold nothing out, since no limit is set from it.
 
     >>> import numpy as np
     >>> wave = np.sin(np.arange(400) / 5)[:, None] + 0.05 * np.random.default_rng(0).normal(size=(400, 1))
@@ -78,6 +87,7 @@ class Detector(SequenceEstimator):
         refit=False,
         threads=1,  # small steps: a second thread costs more than it brings
     )
+    history_defaults: ClassVar[TrainConfig] = dataclasses.replace(defaults, holdout=0.0)
     frame_defaults: ClassVar[TrainConfig] = FRAME_DEFAULTS
     _parameters = (
         "method",
@@ -109,8 +119,8 @@ class Detector(SequenceEstimator):
         frames: str | Frames | None = None,
         target: str | None = None,
         reference: Literal["training", "history"] = "training",
-        rest: int = 0,
-        scoring: DetectConfig = DetectConfig(),
+        rest: int | None = None,
+        scoring: DetectConfig | None = None,
         seeds: int = 1,
         config: TrainConfig | None = None,
     ) -> None:
@@ -159,18 +169,32 @@ class Detector(SequenceEstimator):
         trained = train_detector(
             config,
             self._rows(sequences, config, learned, held),
-            self.scoring,
+            self._scoring,
             self.settings,
             checkpoint=None if checkpoint is None else Path(checkpoint),
             resume=resume,
             progress=progress,
         )
         self.provenance_ = {"versions": versions(), "train": to_json(self.settings)} | trained.provenance
-        self.provenance_["scoring"] = to_json(self.scoring)
+        self.provenance_["scoring"] = to_json(self._scoring)
         self._keep(trained.config, trained.weights)
         if valid is not None:
             self._choose_threshold(valid)
         return self
+
+    @property
+    def settings(self) -> TrainConfig:
+        """The choices of training: `config`, or the defaults of the reference and of what is read."""
+        usual = self.config is None and self.reference == "history" and self.frames is None
+        return self.history_defaults if usual else super().settings
+
+    @property
+    def _scoring(self) -> DetectConfig:
+        return usual_scoring(self.reference) if self.scoring is None else self.scoring
+
+    @property
+    def _resting(self) -> int:
+        return (REST if self.reference == "history" else 0) if self.rest is None else int(self.rest)
 
     def predict(self, X: Any, *, source: str | None = None) -> Any:
         """Of arrays: for each sequence an array [T], True for anomalies. Of a table: one of the same kind, a row for
@@ -263,15 +287,15 @@ class Detector(SequenceEstimator):
         resume: bool,
         progress: Progress | None,
     ) -> Self:
-        usual = self.scoring == DetectConfig()
+        scoring = DetectConfig(level=()) if self.scoring is None else self.scoring  # frames have no level
         trained = fit_odd_frames(
             clips,
             normal,
             self._frames(),
-            dataclasses.replace(self.scoring, level=()) if usual else self.scoring,
+            scoring,
             self.settings,
             reference=self.reference,
-            rest=int(self.rest),
+            rest=0 if self.rest is None else int(self.rest),
             seeds=int(self.seeds),
             threshold=1.0 if self.reference == "training" else MARGIN,
             checkpoint=None if checkpoint is None else Path(checkpoint),
@@ -279,7 +303,7 @@ class Detector(SequenceEstimator):
             progress=progress,
         )
         self.provenance_ = {"versions": versions(), "train": to_json(self.settings)} | trained.provenance
-        self.provenance_["scoring"] = to_json(self.scoring)
+        self.provenance_["scoring"] = to_json(scoring)
         self._keep(trained.config, trained.weights)
         if valid is not None:
             self._choose_threshold(valid)
@@ -311,11 +335,12 @@ class Detector(SequenceEstimator):
             raise CarouselError(f"method must be forecast or autoencoder, got {self.method!r}.")
         if self.reference not in ("training", "history"):
             raise CarouselError(f"reference must be training or history, got {self.reference!r}.")
-        if isinstance(self.rest, bool) or not isinstance(self.rest, int | np.integer) or self.rest < 0:
+        rest = 0 if self.rest is None else self.rest
+        if isinstance(rest, bool) or not isinstance(rest, int | np.integer) or rest < 0:
             raise CarouselError(f"rest must be a whole number of rows, at least 0, got {self.rest!r}.")
         if self.rest and self.reference != "history":
             raise CarouselError("rest is about reference='history'; leave it out, or choose that.")
-        if not isinstance(self.scoring, DetectConfig):
+        if self.scoring is not None and not isinstance(self.scoring, DetectConfig):
             raise CarouselError(f"scoring must be a DetectConfig, got {self.scoring!r}.")
         if self.frames is not None and self.method != "forecast":
             raise CarouselError("an odd frame is one that was not expected: frames go with method='forecast' alone.")
@@ -330,7 +355,7 @@ class Detector(SequenceEstimator):
         position = np.arange(len(sequences.time)) - np.repeat(sequences.offsets[:-1], lengths)
         late = position >= np.repeat(np.ceil(lengths * (1 - self.settings.holdout)), lengths)
         learned, held = ~late & ~anomalous, late & ~anomalous
-        needed = max(FEWEST, 2 * self.scoring.window if self.method == "autoencoder" else 0)
+        needed = max(FEWEST, 2 * self._scoring.window if self.method == "autoencoder" else 0)
         if learned.sum() < needed or (lengths < 2).all():
             raise DataError(
                 f"{sequences.source}: {int(learned.sum())} rows are left to learn from, at least {needed} are needed"
@@ -347,7 +372,7 @@ class Detector(SequenceEstimator):
                 f"{sequences.source}: no number column has values to learn from, so there is nothing to score; name"
                 " features that hold numbers."
             )
-        settings, options = self.settings, self.scoring
+        settings, options = self.settings, self._scoring
         again = self.method == "autoencoder"
         return DetectHead(
             self.method,
@@ -356,7 +381,7 @@ class Detector(SequenceEstimator):
             window=options.window if again else 0,
             code=options.code if again else 0,
             reference=self.reference,
-            rest=int(self.rest),
+            rest=self._resting,
             threshold=1.0 if self.reference == "training" else MARGIN,
             floor=(1e-6,) * len(observed),
             keep=tuple(self._kept(sequences, seen, name, learned) for name in observed) if not again else (),

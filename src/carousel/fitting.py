@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from time import monotonic
 from typing import Annotated, Any
@@ -151,8 +152,9 @@ def detect(
         str, typer.Option(metavar="WHAT", help="Judge rows by the training part, or by their history so far.")
     ] = "training",
     rest: Annotated[
-        int, typer.Option(metavar="ROWS", min=0, help="history: after an alarm only higher scores count for so long.")
-    ] = 0,
+        int | None,
+        typer.Option(metavar="ROWS", min=0, help="history: after an alarm only higher scores count so long; 100."),
+    ] = None,
     smooth: Annotated[Names, typer.Option(metavar="ROWS", help="Rows that errors are averaged over, as 1,10.")] = None,
     level: Annotated[
         Names, typer.Option(metavar="ROWS", help="Rows that values are averaged over, as 20; 0: values do not count.")
@@ -190,7 +192,8 @@ def detect(
 
     given = {"size": size, "grey": grey, "crop": crop, "rate": rate, "every": every, "mirror": mirror}
     clips = choices(frames, data, skip_bad=skip_bad, **given)
-    usual = Detector.defaults if clips is None else Detector.frame_defaults
+    plain = Detector.history_defaults if reference == "history" else Detector.defaults
+    usual = plain if clips is None else Detector.frame_defaults
     frame = read(data)
     model = Detector(
         method,  # type: ignore[arg-type]
@@ -200,7 +203,7 @@ def detect(
         target=target,
         reference=reference,  # type: ignore[arg-type]
         rest=rest,
-        scoring=_scoring(smooth, level, risk),
+        scoring=_scoring(reference, smooth, level, risk),
         frames=clips,
         seeds=seeds,
         config=usual.with_settings(set_ or []),
@@ -237,9 +240,9 @@ def sequence_columns(frame: Any, features: Names, static: Names, categorical: Na
     }
 
 
-def _scoring(smooth: Names, level: Names, risk: float | None) -> Any:
-    """The scoring of a detector with what was given; a level of 0 rows is none."""
-    from carousel.detection import DetectConfig
+def _scoring(reference: str, smooth: Names, level: Names, risk: float | None) -> Any:
+    """The reference's own scoring with what was given, None where nothing was; a level of 0 rows is none."""
+    from carousel.detector import usual_scoring
 
     given: dict[str, Any] = {}
     for option, texts in (("smooth", names(smooth)), ("level", names(level))):
@@ -251,7 +254,7 @@ def _scoring(smooth: Names, level: Names, risk: float | None) -> Any:
     if risk is not None:
         given["risk"] = risk
     try:
-        return DetectConfig(**given)
+        return dataclasses.replace(usual_scoring(reference), **given) if given else None
     except ValueError as error:
         raise CarouselError(f"the scoring is refused: {error}.") from None
 

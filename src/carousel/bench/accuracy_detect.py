@@ -23,7 +23,6 @@ from carousel.anomaly import detection, vus_pr
 from carousel.anomaly_baselines import BASELINES, windowed_gaussian
 from carousel.bench.accuracy import Figures, Outcome, Stopwatch, over_seeds
 from carousel.bench.sets import folder
-from carousel.detection import DetectConfig
 from carousel.detector import Detector
 from carousel.heads.tail import tail_limit
 from carousel.nab import NabSeries, nab_score, probation
@@ -32,8 +31,6 @@ __all__ = ["nab", "skab", "skab_autoencoder"]
 
 Floats = NDArray[np.float64]
 
-NAB_SCORING = DetectConfig(smooth=(20, 100), level=(1, 100))
-NAB_REST = 100
 NAB_FIGURES = ("NAB standard", "windows found", "rows falsely flagged", "half chosen on", "other half")
 NAB_PUBLISHED = {  # of the benchmark's own results
     "ARTime": 74.85,
@@ -105,7 +102,7 @@ def nab(seeds: Sequence[int] = (0, 1, 2)) -> Outcome:
     return Outcome(
         "nab",
         "Fitted on the first 15 % of each series (at most 750 rows); one threshold, the best for the corpus.",
-        f"reference='history', rest={NAB_REST}, smooth={NAB_SCORING.smooth}, level={NAB_SCORING.level}, holdout=0",
+        "reference='history'",
         len(seeds),
         rows,
         sd,
@@ -135,12 +132,10 @@ def _nab_series() -> dict[str, tuple[Any, NDArray[np.int64]]]:
 
 
 def _nab_scores(series: dict[str, tuple[Any, NDArray[np.int64]]], seed: int) -> dict[str, Floats]:
-    config = Detector.defaults.with_settings(["holdout=0", f"seed={seed}"])
+    config = Detector.history_defaults.with_settings([f"seed={seed}"])
     found = {}
     for name, (rows, _) in series.items():
-        model = Detector(
-            time="timestamp", reference="history", rest=NAB_REST, scoring=NAB_SCORING, seeds=1, config=config
-        )
+        model = Detector(time="timestamp", reference="history", config=config)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # flat lines and clocks that go back are the set's own
             model.fit(rows[: probation(len(rows))])
