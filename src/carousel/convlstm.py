@@ -5,6 +5,7 @@ The equations are those of `cell.py`, at every place of the frame; what computes
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -156,10 +157,12 @@ class ConvLSTM(nn.Module):
         frames, rows, wrap = self._frames(input)
         h, c = self._states(state, frames, rows)
         kind = frames.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else frames.dtype
+        casting = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+        dtype = torch.get_autocast_dtype(kind) if casting else frames.dtype
         y, h, c = frames.to(dtype), h.to(dtype), c.to(dtype)
         last: list[tuple[Tensor, Tensor]] = []
-        with torch.autocast(kind, enabled=False):  # each layer is of one type as a whole
+        off = torch.autocast(kind, enabled=False) if casting else contextlib.nullcontext()
+        with off:  # each layer is of one type as a whole
             for layer in range(self.num_layers):
                 if layer and self.dropout and self.training:
                     y = F.dropout(y, self.dropout)

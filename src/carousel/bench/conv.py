@@ -78,7 +78,7 @@ def _contenders(channels: int, size: int, batch: int, side: int, steps: int) -> 
 
 
 def _contender(name: str, module: Any, x: Tensor, seed: Tensor) -> Contender:
-    x = x.requires_grad_() if x.shape[2] > 1 else x  # one channel: a picture, not the output of another layer
+    x = x.detach().requires_grad_(x.shape[2] > 1)  # one channel: a picture, not the output of another layer
     made: list[Tensor] = []
 
     def run() -> None:
