@@ -108,4 +108,4 @@ def _stacked(found: list[dict[str, Any]]) -> dict[str, NDArray[Any]]:
             return values
         return np.full(len(values), np.nan) if isinstance(values, np.ndarray) else [None] * len(values)
 
-    return {name: np.array([made.get(name, blank(name, v)) for made in found]) for name, v in first.items()}
+    return {name: np.array([made[name] if made else blank(name, v) for made in found]) for name, v in first.items()}

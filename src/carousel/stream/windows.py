@@ -182,7 +182,7 @@ class WindowEngine:
         table, head = self.table, self.model.config.head
         names = [f"q{level:g}" for level in head.quantiles]
         found: dict[str, Any] = {
-            table.roles.time or "row": [self._written(t) for t in np.repeat(time, table.targets).tolist()],
+            table.roles.time or "row": [t for t in self._all_written(time) for _ in range(table.targets)],
             "step": np.repeat(np.arange(1, table.horizon + 1), table.targets),
         }
         if table.targets > 1:
@@ -193,6 +193,13 @@ class WindowEngine:
 
     def _describe(self, time: float) -> str:
         return str(self._written(time))
+
+    def _all_written(self, times: Floats) -> list[Any]:
+        whole = np.rint(times)
+        counted = self.table.roles.time is None
+        if not self.table.stamps and (counted or (self._kind == "whole" and np.array_equal(whole, times))):
+            return list(whole.astype(np.int64).tolist())
+        return [self._written(t) for t in times.tolist()]
 
     def _written(self, time: float) -> Any:
         """As the rows have their times."""
