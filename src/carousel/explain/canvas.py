@@ -135,14 +135,14 @@ class Canvas:
     def svg(self, *, alone: bool = False) -> str:
         """Inline SVG; `alone`: a file of its own, with the palettes in it."""
         body = "".join(_svg(shape) for shape in self.shapes)
-        own = f"<style>{style()}</style>" if alone else ""
+        own = f"<title>{html.escape(self.alt)}</title><style>{style()}</style>" if alone else ""
         name = ' xmlns="http://www.w3.org/2000/svg"' if alone else ""
         w, h = _n(self.width), _n(self.height)
         paper = f'<rect width="{w}" height="{h}" style="fill:var(--paper)"/>' if alone else ""
         return (
             f'<svg{name} role="img" aria-label="{html.escape(self.alt)}" viewBox="0 0 {w} {h}" width="{w}" height="{h}"'
             f' font-family="{html.escape(FONT)}">'
-            f"<title>{html.escape(self.alt)}</title>{own}{paper}{body}</svg>"
+            f"{own}{paper}{body}</svg>"
         )
 
     def png(self, path: str | os.PathLike[str], *, palette: dict[str, str] = LIGHT, scale: float = 2.0) -> None:

@@ -83,7 +83,8 @@ def attribution(found: Explanation, width: float) -> Canvas | None:
     if len(subject.channels) <= MOST_CHANNELS:
         names, values = [channel.name for channel in subject.channels], np.abs(made.values)
     else:
-        names, values = list(made.columns), np.abs(made.cells)
+        names, size = list(made.columns), np.abs(made.values)
+        values = np.stack([size[..., made.column_of == k].sum(-1) for k in range(len(names))], -1)
     aligned = _by_lag(values, lengths)  # [T, R], the last step last
     share = aligned.sum(0) / max(float(aligned.sum()), 1e-30)
     rows = np.argsort(-share)[:MOST_CHANNELS]

@@ -49,7 +49,7 @@ def gates(found: Explanation, layer: int, width: float) -> Canvas:
         begin, end = int(what.offsets[-2]), int(what.offsets[-1])
     narrow = width < NARROW
     left, right = 4.0, width - (4.0 if narrow else 178.0)
-    signals = _signals(subject, what, begin, end)
+    signals = _signals(found, begin, end)
     heights = {"signal": 74.0 if narrow else 92.0, "c": 150.0 if narrow else 210.0, "gate": 62.0 if narrow else 84.0}
     height = len(signals) * (heights["signal"] + 26) + heights["c"] + 26 + 4 * (heights["gate"] + 26) + 30
     alt = (
@@ -107,13 +107,17 @@ def _hint(canvas: Canvas, x: float, y: float, text: str, right: float) -> None:
         canvas.text(x, y, text, size=11, fill="muted")
 
 
-def _signals(subject: Subject, layer: Layer, begin: int, end: int) -> dict[str, Floats]:
-    found = {}
-    for name, values in subject.signals.items():
-        if end <= len(values) and np.isfinite(values[begin:end]).any():
-            found[name] = values[begin:end]
-    names = list(found)[: 2 if len(found) > 1 else 1]
-    return {name: found[name] for name in names}
+def _signals(found: Explanation, begin: int, end: int) -> dict[str, Floats]:
+    """Two columns at most: what is forecast, and those that the answer rests on most."""
+    seen = {
+        name: values[begin:end]
+        for name, values in found.subject.signals.items()
+        if end <= len(values) and np.isfinite(values[begin:end]).any()
+    }
+    shares = found.attribution.shares
+    first = list(seen)[:1] if found.subject.task == "forecast" else []
+    rest = sorted(seen.keys() - set(first), key=lambda name: (-shares.get(name, 0.0), name))
+    return {name: seen[name] for name in [*first, *rest][:2]}
 
 
 def _trace(canvas: Canvas, values: Floats, steps: Scale, top: float, height: float, *, outside: bool) -> None:

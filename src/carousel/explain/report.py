@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from carousel.explain import charts, figures, leaves, timescales
 from carousel.explain.canvas import DARK, Canvas, style
 from carousel.explain.memory import describe
 from carousel.explain.words import findings, flow_sentence
 
 if TYPE_CHECKING:
+    from carousel.explain.record import Layer
     from carousel.explain.study import Explanation
 
 __all__ = ["page", "pictures"]
@@ -139,19 +142,18 @@ def _gates(found: Explanation) -> Section:
         return lambda found, width: figures.gates(found, k, width)
 
     b, begin, end = figures.shown(found)
-    where = f"{found.subject.names[b]}, {end - begin} steps"
-    thinned = f"; columns are means of {(end - begin) / 420:.1f} steps" if end - begin > 420 else ""
-    some = "; {} of {} units" if max(layer.units for layer in found.layers) > figures.MOST_ROWS else ""
-    drawn = [
-        Figure(
-            f"gates-{k + 1}",
-            f"{layer.name[0].upper() + layer.name[1:]}: {layer.units} units over {end - begin} steps",
-            drawer(k),
-            f"{where}{thinned}{some.format(figures.MOST_ROWS, layer.units)}."
-            " Orange ticks are rows without an observation.",
-        )
-        for k, layer in enumerate(found.layers)
-    ]
+    steps = end - begin
+    shown = [f"Shown: {found.subject.names[b]}, {steps:,} steps."]
+    if steps > figures.MOST_COLUMNS:
+        shown.append(f"Each column is the mean of {steps / figures.MOST_COLUMNS:.1f} steps.")
+    if any(np.isnan(values[begin:end]).any() for values in found.subject.signals.values()):
+        shown.append("Orange ticks are rows without an observation.")
+
+    def title(layer: Layer) -> str:
+        some = f"{figures.MOST_ROWS} of " if layer.units > figures.MOST_ROWS else ""
+        return f"{layer.name[0].upper() + layer.name[1:]}: {some}{layer.units} units"
+
+    drawn = [Figure(f"gates-{k + 1}", title(layer), drawer(k), " ".join(shown)) for k, layer in enumerate(found.layers)]
     return Section("gates", "The gates at work", text, drawn)
 
 

@@ -133,7 +133,10 @@ def gaps(found: Explanation, width: float) -> Canvas | None:
         canvas.line(
             [(x(g), y(v)) for g, v in zip(at, left_over, strict=True)], "forget", width=2, opacity=0.5 + share / 2
         )
-        canvas.text(right + 4, y(float(left_over[-1])) + 4 - 12 * (share > 0.6), name, size=10.5, fill="forget")
+        if half < 0.8 * high:  # beside the curve, where half is left
+            canvas.text(x(half) + 6, y(0.5) - 5, name, size=10.5, fill="forget")
+        else:
+            canvas.text(right + 4, y(float(left_over[-1])) + 4, name, size=10.5, fill="forget")
     for tick in log_ticks(low, high, 4):
         canvas.text(x(tick), foot + 15, number(tick), size=10.5, fill="muted", anchor="middle")
         if found.subject.pace.size is not None:
