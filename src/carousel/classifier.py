@@ -8,7 +8,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-import narwhals as nw
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +17,7 @@ from carousel.estimator import versions
 from carousel.heads.calibration import conformal_errors, fit_temperature
 from carousel.heads.classify import ClassifyHead, Pooling, class_values, probabilities
 from carousel.inputs import columns
+from carousel.inputs.answers import id_table
 from carousel.inputs.frames import Frames
 from carousel.inputs.holdout import FEWEST, spread_over
 from carousel.inputs.labels import Labels, label_array, label_column, per_sequence
@@ -25,6 +25,7 @@ from carousel.inputs.rows import Sequences, channels
 from carousel.inputs.tokens import TextConfig
 from carousel.sequence_estimator import SequenceEstimator, is_frame
 from carousel.sequences import Examples, train_sequences
+from carousel.text_estimator import CLASSIFY_TEXTS, WORDS_OF_TEXTS
 from carousel.train import Progress, TrainConfig
 
 __all__ = ["Classifier"]
@@ -42,8 +43,12 @@ class Classifier(SequenceEstimator):
     are categories, `long` the columns of variable and value in a table of events. Of arrays: `fit(X, y)` with X a list
     of arrays [T, C], or [B, T, C], or [B, T], and none of these names.
 
-    `pooling` how rows become one: last, mean, max, attention; `class_weight` None, "balanced", or a weight for each
-    label; `quantiles` of a number; `seeds` members of the ensemble; `config` None: `Classifier.defaults`.
+    Of texts, one in each row, `text` names their column and `words` how they are read (`TextConfig`); or fit lists of
+    texts with `words` alone. Of clips `frames` names their column.
+
+    `pooling` how rows become one: last, mean, max (usual of texts), attention; `class_weight` None, "balanced", or a
+    weight for each label; `quantiles` of a number; `seeds` members of the ensemble; `config` None:
+    `Classifier.defaults`, of texts `text_defaults`.
 
     >>> import numpy as np
     >>> rng = np.random.default_rng(0)
@@ -82,21 +87,8 @@ class Classifier(SequenceEstimator):
         dropout=0.3,
         replicate=0.3,
     )
-    text_defaults: ClassVar[TrainConfig] = TrainConfig(
-        hidden_size=128,
-        bidirectional=True,
-        batch_size=64,
-        batch_rows=16384,
-        steps=4000,
-        epochs=8,
-        learning_rate=2e-3,
-        evaluate_every=50,
-        patience=8,
-        averaging=0.98,
-        width=0,
-        dropout=0.5,
-    )
-    words_defaults: ClassVar[TextConfig] = TextConfig(word_dropout=0.1, input_dropout=0.3)
+    text_defaults: ClassVar[TrainConfig] = CLASSIFY_TEXTS
+    words_defaults: ClassVar[TextConfig] = WORDS_OF_TEXTS
     _parameters = (
         "target",
         "id",
@@ -394,14 +386,3 @@ def joined(sequences: Sequences, labels: Any, target: str, kind: str) -> Labels:
     renumber[kept] = np.arange(len(kept))
     values = renumber[np.where(np.isnan(used), len(found.classes), used).astype(np.int64)]
     return Labels(values, tuple(found.classes[k] for k in kept), found.type)
-
-
-def id_table(sequences: Sequences, rest: dict[str, Any]) -> Any:
-    """A frame of the kind that the sequences came from, one row per sequence: its id, then the `rest`."""
-    backend = sequences.backend
-    made = []
-    if sequences.roles.id:
-        dtype = nw.String() if sequences.id_dtype in (nw.Categorical, nw.Enum) else sequences.id_dtype
-        made.append(nw.new_series(sequences.roles.id, sequences.ids, dtype, backend=backend))
-    made += [nw.new_series(name, values, backend=backend) for name, values in rest.items()]
-    return nw.from_dict({column.name: column for column in made}).to_native()

@@ -8,7 +8,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-import narwhals as nw
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,7 +18,7 @@ from carousel.heads.calibration import conformal_errors, fit_temperature
 from carousel.heads.classify import class_values, probabilities
 from carousel.heads.slots import SlotHead
 from carousel.heads.tag import TagHead, choose_threshold, event_labels, event_probability, warning_report
-from carousel.inputs.clips import Clips
+from carousel.inputs.answers import per_array, row_table
 from carousel.inputs.clock import DAY, parse_span
 from carousel.inputs.corpus import Corpus
 from carousel.inputs.frames import Frames
@@ -29,6 +28,7 @@ from carousel.inputs.rows import Sequences, channels
 from carousel.inputs.tokens import TextConfig
 from carousel.sequence_estimator import SequenceEstimator, is_frame
 from carousel.sequences import Examples, train_sequences
+from carousel.text_estimator import TAG_TEXTS, WORDS_OF_TAGS
 from carousel.text_tagging import fit_tags, labels_of, predict_tags, read_tags
 from carousel.train import Progress, TrainConfig
 
@@ -50,6 +50,10 @@ class Tagger(SequenceEstimator):
     the units of a clock of numbers) after the row. Rows during an event, and rows whose sequence ends within `ahead`
     without one, are not learned. The alarm's threshold is chosen on held-out rows: with `cost`, the cost of a missed
     row in false alarms, least cost; with `precision`, the most alarms of which that share is right; else the best F1.
+
+    Of texts `text` names the column of words, one in each row or separated by blanks, `words` how they are read
+    (`TextConfig`), `intent` the column of a label of the whole text, `crf` a chain of labels. Of clips `frames` names
+    their column; each frame has a label.
 
     Held out are whole sequences at random where there are ten or more, else the last rows of each sequence.
 
@@ -94,20 +98,8 @@ class Tagger(SequenceEstimator):
         width=0,
         dropout=0.2,
     )
-    text_defaults: ClassVar[TrainConfig] = TrainConfig(
-        hidden_size=128,
-        bidirectional=True,
-        batch_size=32,
-        steps=4000,
-        epochs=15,
-        learning_rate=2e-3,
-        evaluate_every=50,
-        patience=10,
-        averaging=0.98,
-        width=0,
-        dropout=0.5,
-    )
-    words_defaults: ClassVar[TextConfig] = TextConfig("word", 30_000, spelling=16, word_dropout=0.05, input_dropout=0.3)
+    text_defaults: ClassVar[TrainConfig] = TAG_TEXTS
+    words_defaults: ClassVar[TextConfig] = WORDS_OF_TAGS
     _parameters = (
         "target",
         "event",
@@ -249,14 +241,14 @@ class Tagger(SequenceEstimator):
             return predict_tags(self, sequences)
         found = self._read_out(self.outputs(sequences))
         if sequences.backend is None:
-            return _per_array(next(iter(found.values())) if "alarm" not in found else found["alarm"], sequences, X)
+            return per_array(next(iter(found.values())) if "alarm" not in found else found["alarm"], sequences, X)
         return row_table(sequences, found)
 
     def _predict_proba(self, X: Any, *, source: str | None = None) -> Any:
         sequences = self.read(X, source=source or ("data" if is_frame(X) else "X"))
         found = self.proba_at(sequences)
         if sequences.backend is None:
-            return _per_array(found, sequences, X)
+            return per_array(found, sequences, X)
         made = np.empty_like(found)
         made[sequences.row - 1] = found
         return made
@@ -491,20 +483,3 @@ class Tagger(SequenceEstimator):
         numbers = head.numbers(made)
         found = {"prediction": numbers[:, 0]}
         return found | {f"q{level:g}": numbers[:, 1 + k] for k, level in enumerate(head.quantiles)}
-
-
-def row_table(sequences: Sequences, found: dict[str, NDArray[Any]]) -> Any:
-    """A frame of the kind that the sequences came from: id and time of each row as they stood, then what was found."""
-    if isinstance(sequences, Clips):
-        return sequences.rows_table(found)
-    backend, place = sequences.backend, np.empty(len(sequences.row), np.int64)
-    place[sequences.row - 1] = np.arange(len(sequences.row))
-    made = [] if sequences.keys is None else [sequences.keys[name] for name in sequences.keys.columns]
-    made += [nw.new_series(name, values[place].tolist(), backend=backend) for name, values in found.items()]
-    return nw.from_dict({column.name: column for column in made}).to_native()
-
-
-def _per_array(values: NDArray[Any], sequences: Sequences, X: Any) -> Any:
-    """A list of arrays [T, ...], or one array [B, T, ...] where X was one."""
-    parts = np.split(values, sequences.offsets[1:-1])
-    return np.stack(parts) if isinstance(X, np.ndarray) and X.dtype != object else parts

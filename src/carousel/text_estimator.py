@@ -18,11 +18,30 @@ from carousel.sequences import Examples
 from carousel.text_task import TextTask
 from carousel.train import TrainConfig
 
-__all__ = ["ReadsTexts"]
+__all__ = ["CLASSIFY_TEXTS", "TAG_TEXTS", "WORDS_OF_TAGS", "WORDS_OF_TEXTS", "ReadsTexts"]
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 Ints = NDArray[np.int64]
+
+
+CLASSIFY_TEXTS = TrainConfig(
+    hidden_size=128,
+    bidirectional=True,
+    batch_size=64,
+    batch_rows=16384,
+    steps=4000,
+    epochs=8,
+    learning_rate=2e-3,
+    evaluate_every=50,
+    patience=8,
+    averaging=0.98,
+    width=0,
+    dropout=0.5,
+)
+TAG_TEXTS = dataclasses.replace(CLASSIFY_TEXTS, batch_size=32, batch_rows=8192, epochs=15, patience=10)
+WORDS_OF_TEXTS = TextConfig(word_dropout=0.1, input_dropout=0.3)
+WORDS_OF_TAGS = TextConfig("word", 30_000, spelling=16, word_dropout=0.05, input_dropout=0.3)
 
 
 class ReadsTexts:
