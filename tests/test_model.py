@@ -143,6 +143,22 @@ def test_starting_weights(coupled: bool) -> None:
         assert torch.equal(bias, expected)
 
 
+@pytest.mark.parametrize("coupled", [False, True])
+def test_a_span_sets_memories_of_one_to_so_many_rows(coupled: bool) -> None:
+    torch.manual_seed(0)
+    lstm = LSTM(5, 400, coupled=coupled)
+    initialise(lstm, span=101)
+    gates = 3 if coupled else 4
+    bias = (lstm.bias_ih_l0 + lstm.bias_hh_l0).detach().view(gates, 400)
+    forget = bias[0 if coupled else 1].exp()
+    assert 1 <= forget.min() < 3
+    assert 98 < forget.max() <= 100
+    assert 45 < forget.mean() < 56
+    if not coupled:
+        assert torch.equal(bias[0], -bias[1])
+    assert not bias[2 - coupled :].any()
+
+
 def test_members_come_back_from_named_arrays() -> None:
     of = config()
     made = [build(of), build(of)]

@@ -242,10 +242,12 @@ def build(config: ModelConfig) -> Any:
     return ForecastModel(config) if config.task == "forecast" else SequenceModel(config)
 
 
-def initialise(stack: LSTM) -> None:
+def initialise(stack: LSTM, span: int = 0) -> None:
     """Xavier-uniform input weights, orthogonal recurrent weights gate by gate, biases 0 and 1 for the forget gate.
 
-    Sources: Glorot & Bengio 2010; Saxe et al. 2014; Gers et al. 2000. Weights of the variants stay as they are.
+    With `span` forget gates begin with memories of 1 to so many rows instead, b_f = log U(1, span - 1), and input gates
+    with b_i = -b_f. Sources: Glorot & Bengio 2010; Saxe et al. 2014; Gers et al. 2000; Tallec & Ollivier 2018. Weights
+    of the variants stay as they are.
     """
     size, gates = stack.hidden_size, stack.spec.gates
     forget = gates.index("f")
@@ -259,6 +261,12 @@ def initialise(stack: LSTM) -> None:
             nn.init.zeros_(weight)
             if name.startswith("bias_ih"):
                 nn.init.ones_(weight[forget * size : (forget + 1) * size])
+                if span:
+                    start = weight.new_empty(size).uniform_(1, max(span - 1, 2)).log_()
+                    for gate, value in (("f", start), ("i", -start)):
+                        if gate in gates:
+                            k = gates.index(gate)
+                            weight.data[k * size : (k + 1) * size] = value
 
 
 def members_from(config: ModelConfig, weights: Mapping[str, NDArray[Any]]) -> list[Any]:

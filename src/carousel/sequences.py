@@ -84,7 +84,7 @@ class SequenceTask:
 
     def model(self) -> nn.Module:
         member: nn.Module = build(self.config)
-        initialise(member.stack)  # type: ignore[arg-type]
+        initialise(member.stack, self.settings.span)  # type: ignore[arg-type]
         with torch.no_grad():
             member.head.out.bias.copy_(torch.from_numpy(self._prior()))  # type: ignore[union-attr, operator]
         return member
