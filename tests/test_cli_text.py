@@ -54,6 +54,23 @@ def test_tables_are_fitted_and_translated(files, capsys):
     assert pl.read_parquet("made.parquet").columns == ["source", "rank", "score", "prediction"]
 
 
+def test_the_parts_of_a_model_are_settings_too(files):
+    table = ["fit", "translate", "pairs.csv", "--source=de", "--target=en", "--tokens=word", *QUICK]
+    chosen = ["--set=embedding=12", "--set=input_feeding=true", "--set=attention=additive", "--set=shared=false"]
+    assert cli.run([*table, *chosen, "--out=m.safetensors"]) == 0
+    found = Translator.load("m.safetensors").get_params()
+    assert {k: found[k] for k in ("embedding", "input_feeding", "attention", "shared", "merges")} == {
+        "embedding": 12,
+        "input_feeding": True,
+        "attention": "additive",
+        "shared": False,
+        "merges": 0.0,
+    }
+    fit = ["fit", "generate", "b.txt", "--tokens=char", *QUICK, "--set=batch_size=4", "--set=dropout=0.25"]
+    assert cli.run([*fit, "--out=n.safetensors"]) == 0
+    assert Generator.load("n.safetensors").config_.head.dropout == 0.25
+
+
 def test_a_language_model_goes_on_from_prompts(files, capsys):
     fit = ["fit", "generate", "b.txt", "--tokens=char", *QUICK, "--set=batch_size=4", "--out=m.safetensors"]
     assert cli.run(fit) == 0
@@ -80,6 +97,12 @@ def test_a_language_model_goes_on_from_prompts(files, capsys):
             "--horizon does not apply to fit translate",
         ),
         (["fit", "generate", "none.txt"], "none.txt: the file cannot be read"),
+        (["fit", "generate", "b.txt", "--set=dropout=much"], "setting dropout must be a number, got 'much'"),
+        (["fit", "generate", "b.txt", "--set=dropuot=0.1"], "did you mean dropout"),
+        (
+            ["fit", "translate", "pairs.csv", "--set=attention=dots"],
+            "setting attention must be one of general, dot, additive, got 'dots'",
+        ),
         (["fit", "generate", "b.txt", "--tokens=sylable"], "char, word, not 'sylable'; correct"),
     ],
 )

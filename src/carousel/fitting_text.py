@@ -10,7 +10,7 @@ import typer
 from carousel.errors import CarouselError
 from carousel.fitting import Out, Resume, Seeds, Set, Tune, run, search
 from carousel.options import Debug, Json, require_place, write_json
-from carousel.text_options import read_dialogue_file, read_pairs, read_whole
+from carousel.text_options import own_settings, read_dialogue_file, read_pairs, read_whole
 
 __all__ = ["generate", "translate"]
 
@@ -20,6 +20,9 @@ Lowercase = Annotated[bool, typer.Option("--lowercase", help="Write all in lower
 Texts = Annotated[
     Path, typer.Argument(metavar="DATA", help="A table (CSV, TSV, Parquet, JSONL) or a file of lines; .gz, .xz too.")
 ]
+
+OF_PAIRS = ("merges", "smoothing", "shared", "attention", "input_feeding", "embedding", "encoder_layers")
+OF_TEXT = ("embedding", "dropout", "input_dropout", "layer_dropout", "word_dropout", "activation", "slowness")
 
 
 def translate(
@@ -64,16 +67,17 @@ def translate(
     require_place(out, (".safetensors",))
     from carousel.translator import Translator
 
+    own, rest = own_settings(Translator, OF_PAIRS, set_)
     model = Translator(
         source,
         target,
         tokens=tokens,  # type: ignore[arg-type]
         vocabulary=vocabulary,
         lowercase=lowercase,
-        merges=0.1 if tokens == "bpe" else 0.0,
         turns=turns,
         seeds=seeds,
-        config=Translator.defaults.with_settings(set_ or []),
+        config=Translator.defaults.with_settings(rest),
+        **({"merges": 0.1 if tokens == "bpe" else 0.0} | own),
     )
     if valid_target_file is not None and valid is None:
         raise CarouselError("--valid-target-file needs --valid, the file that it belongs to.")
@@ -118,13 +122,15 @@ def generate(
     require_place(out, (".safetensors",))
     from carousel.generator import Generator
 
+    own, rest = own_settings(Generator, OF_TEXT, set_)
     model = Generator(
         text,
         tokens=tokens,  # type: ignore[arg-type]
         vocabulary=vocabulary,
         lowercase=lowercase,
         seeds=seeds,
-        config=Generator.defaults.with_settings(set_ or []),
+        config=Generator.defaults.with_settings(rest),
+        **own,
     )
     held_out = None if valid is None else read_whole(valid)
     seconds = run(model, read_whole(data), out, resume, data, {"valid": held_out}, search(tune, set_), valid=valid)

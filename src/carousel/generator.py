@@ -131,6 +131,11 @@ class Generator(Estimator):
         """
         self._check_seeds()
         settings = self.settings
+        if settings.dropout:
+            raise CarouselError(
+                f"dropout of the training's choices is {settings.dropout}, which a language model does not use; give"
+                " Generator its own dropout, input_dropout or layer_dropout."
+            )
         texts = self.texts(X, source)
         if valid is None:
             texts, held_out = _split(texts, settings.holdout)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import typer
 
 from carousel.errors import CarouselError
 from carousel.options import Names, read
 
-__all__ = ["decoding", "read_dialogue_file", "read_pairs", "read_texts", "read_whole"]
+__all__ = ["decoding", "own_settings", "read_dialogue_file", "read_pairs", "read_texts", "read_whole"]
 
 
 def read_texts(path: Path, turns: bool = False) -> Any:
@@ -71,6 +72,33 @@ def decoding(task: str, settings: Names, replies: bool = False) -> dict[str, Any
 
 def _numbers(kind: type) -> dict[str, type]:
     return {name: hint for name, hint in get_type_hints(kind).items() if hint in (int, float)}
+
+
+def own_settings(kind: type, names: Sequence[str], settings: Names) -> tuple[dict[str, Any], list[str]]:
+    """Arguments of an estimator among "name=value" texts, and the other texts, which are choices of training.
+
+    >>> from carousel import Translator
+    >>> own_settings(Translator, ("embedding", "input_feeding"), ["embedding=64", "input_feeding=true", "steps=9"])
+    ({'embedding': 64, 'input_feeding': True}, ['steps=9'])
+    """
+    hints = get_type_hints(kind.__init__)  # type: ignore[misc]
+    found: dict[str, Any] = {}
+    rest = []
+    for setting in settings or []:
+        name, equals, text = setting.partition("=")
+        if name not in names or not equals:
+            rest.append(setting)
+            continue
+        wanted = hints[name]
+        known = {"true": True, "false": False} if wanted is bool else {v: v for v in get_args(wanted)}
+        if known and text not in known:
+            raise CarouselError(f"setting {name} must be one of {', '.join(map(str, known))}, got {text!r}.")
+        try:
+            found[name] = known[text] if known else wanted(text)
+        except ValueError:
+            what = "a whole number" if wanted is int else "a number"
+            raise CarouselError(f"setting {name} must be {what}, got {text!r}.") from None
+    return found, rest
 
 
 def is_table(path: Path) -> bool:

@@ -90,7 +90,8 @@ _TEXT: Space = {
 }
 SPACE: Mapping[str, Space] = {
     "translate": _TEXT,
-    "generate": _TEXT,
+    "generate": {name: values for name, values in _TEXT.items() if name != "dropout"}  # its dropout is not training's
+    | {"cell.weight_drop": Range(0.0, 0.5)},
     "forecast": {**_COMMON, "width": Choice(32, 64, 128), "recency": Range(1.0, 3.0), "ridge": Range(3e-3, 1.0, True)},
 }
 """Settings that are searched for by task; of other tasks those that all have in common."""
