@@ -114,7 +114,7 @@ class DetectTask:
 
     def model(self) -> nn.Module:
         member: nn.Module = build(self.config)
-        initialise(member.stack)  # type: ignore[arg-type]
+        initialise(member.stack, self.settings.span)  # type: ignore[arg-type]
         return member
 
     def rate(self, name: str) -> float:

@@ -63,7 +63,7 @@ class ForecastTask:
     def model(self) -> nn.Module:
         self._make_ready(self._drawn[:0])
         member: ForecastModel = build(self.config)
-        initialise(member.stack)
+        initialise(member.stack, self.settings.span)
         with torch.no_grad():
             member.head.linear.weight.copy_(self.linear[:, :-1])
             member.head.linear.bias.copy_(self.linear[:, -1])

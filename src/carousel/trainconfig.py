@@ -95,7 +95,7 @@ class TrainConfig:
     noise: float = 0.0  # of whole sequences: spread of what is added to scaled readings of columns without gaps
     hide: float = 0.0  # of whole sequences: share of readings hidden anew each time; less of columns with few gaps
     replicate: float = 0.0  # classify: share of the loss that asks every row for the label, after Lipton et al. 2016
-    span: int = 0  # of whole sequences: rows that memory shall reach from the start (Tallec & Ollivier 2018); 0: a few
+    span: int = 0  # rows that memory shall reach from the start (Tallec & Ollivier 2018); 0: a few
     crop: int = 0  # of whole sequences: train on random pieces of at most so many rows; 0: on all of them
     threads: int = 0  # of the processor, while training; 0: as many as torch is set to
     checkpoint_every: int = 200  # steps
