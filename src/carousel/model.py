@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -137,6 +137,14 @@ class SequenceBatch(NamedTuple):
     elapsed: Tensor  # [N]
     static: Tensor  # [b, S]
     static_codes: Tensor  # [b, ES]
+
+
+@overload
+def sequence_batch(channels: Channels, device: torch.device | str = "cpu") -> SequenceBatch: ...
+
+
+@overload
+def sequence_batch(channels: TokenChannels, device: torch.device | str = "cpu") -> TokenBatch: ...
 
 
 def sequence_batch(
