@@ -106,6 +106,7 @@ def detector(reference: str = "training", *, seeds: int = 1) -> ModelConfig:
 
 
 def write(config: ModelConfig, folder: Path, seed: int = 3) -> Path:
+    folder.mkdir(exist_ok=True)
     return model_file(config, folder / f"{config.task}-{seed}.safetensors", seed)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,34 @@ def test_detector_row_by_row(tmp_path: Path, reference: str) -> None:
         same(found[-1], expected[k])
     assert 0 < sum(f["anomaly"] for f in found) < 30
     assert any("," in (f["because"] or "") for f in found)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda h: replace(h, keep=(0.9, 1.0, 1.0)),
+        lambda h: replace(h, floor=(0.05, 0.9, 0.05)),
+        lambda h: replace(h, views=h.views[::-1][1:]),
+        lambda h: replace(h, views=(replace(h.views[0], limit=2.01), *h.views[1:])),
+        lambda h: replace(h, views=(*h.views[:2], replace(h.views[2], rows=4))),
+        lambda h: replace(
+            h, views=(*h.views[:2], replace(h.views[2], correlation=((1.0, 0, 0), (0, 1.0, 0), (0, 0, 1.0))))
+        ),
+    ],
+)
+def test_the_comparison_tells_another_score(tmp_path: Path, change: Any) -> None:
+    true = detector()
+    path, other = write(true, tmp_path), write(replace(true, head=change(true.head)), tmp_path / "other")
+    rows = rich_rows(30, seed=12)
+    expected = outputs(Detector.load(path).predict(frame(rows)))
+    found = Stream(other).push_many(rows)
+
+    def all_same() -> None:
+        for one, wanted in zip(found, expected, strict=True):
+            same(one, wanted)
+
+    with pytest.raises(AssertionError):
+        all_same()
 
 
 def test_regression_of_sequences(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ columns, several targets, seasons longer than what was pushed."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -49,9 +50,11 @@ def wave(count: int, seed: int = 0, holes: float = 0.2) -> Any:
     return [None if k > 0 and k < count - 1 and rng.random() < holes else float(v) for k, v in enumerate(y)]
 
 
-def compare(path: Path, rows: list[dict[str, Any]], schema: Any = None, *, least: int = 3) -> None:
+def compare(
+    path: Path, rows: list[dict[str, Any]], schema: Any = None, *, least: int = 3, streamed: Path | None = None
+) -> None:
     """After each row what predict says of the rows so far."""
-    model, stream = Forecaster.load(path), Stream(path)
+    model, stream = Forecaster.load(path), Stream(streamed or path)
     for k, row in enumerate(rows):
         found = stream.push(row)
         if k + 1 < least:
@@ -71,6 +74,25 @@ def test_an_even_grid_with_holes_and_absent_rows(tmp_path: Path) -> None:
     y = wave(70)
     rows = [{"t": 2.0 * k + 7, "y": v} for k, v in enumerate(y) if k not in (4, 20, 21, 22, 50)]
     compare(path, rows[:40], {"t": pl.Float64, "y": pl.Float64}, least=4)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: replace(c, input=replace(c.input, level="mean")),
+        lambda c: replace(c, input=replace(c.input, seasons=(4, 12))),
+        lambda c: replace(c, input=replace(c.input, seasons=(12, 3))),
+        lambda c: replace(c, head=replace(c.head, factors=FACTORS[::-1][:3] + FACTORS[3:6] + (1.0,))),
+        lambda c: replace(c, stack=replace(c.stack, cell=CellSpec(cell_clip=0.05))),
+    ],
+)
+def test_the_comparison_tells_another_model(tmp_path: Path, change: Any) -> None:
+    true = config(Grid("even", 2.0))
+    path, other = write(true, tmp_path), write(change(true), tmp_path / "other")
+    rows = [{"t": 2.0 * k + 7, "y": v} for k, v in enumerate(wave(30))]
+    compare(path, rows, {"t": pl.Float64, "y": pl.Float64}, least=29)
+    with pytest.raises(AssertionError):
+        compare(path, rows, {"t": pl.Float64, "y": pl.Float64}, least=29, streamed=other)
 
 
 def test_a_gap_longer_than_a_window(tmp_path: Path) -> None:
