@@ -45,6 +45,7 @@ SETS = {
     "mnist": "carousel.bench.accuracy_arrays:mnist",
     "mnist_permuted": "carousel.bench.accuracy_arrays:mnist_permuted",
 }
+DRAWN = ("moving_mnist",)  # sets whose pictures stand beside the figures
 SLOW = ("moving_mnist", "mnist", "mnist_permuted")
 
 
@@ -135,7 +136,8 @@ def measure(
     found = []
     for name in names or [name for name in SETS if name not in SLOW]:
         module, _, function = SETS[name].partition(":")
-        outcome: Outcome = getattr(importlib.import_module(module), function)(seeds=tuple(range(seeds)))
+        more = {"out": out} if name in DRAWN and out is not None else {}
+        outcome: Outcome = getattr(importlib.import_module(module), function)(seeds=tuple(range(seeds)), **more)
         found.append(outcome)
         say("\n".join(compare(outcome)))
         if out is not None:

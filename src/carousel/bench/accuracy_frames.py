@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from carousel.datasets import digit_order, moving_digits
 from carousel.estimators import Forecaster
 from carousel.evaluate_frames import COPY, FramesEvaluation, evaluate_frames
 from carousel.inputs.frames import Frames
+from carousel.render import strip
 
 __all__ = ["digits_in_order", "forecast_moving_digits", "jhmdb", "moving_mnist"]
 
@@ -59,7 +61,7 @@ ACTIONS: dict[str, Any] = {
     "holdout": 0.0,
     "patience": 0,
 }
-COPIES = 8  # of each training clip, moved
+COPIES, MEMBERS = 8, 3  # of each training clip, moved; of the ensemble
 
 
 def jhmdb(seeds: Sequence[int] = (0, 1, 2)) -> Outcome:
@@ -72,7 +74,7 @@ def jhmdb(seeds: Sequence[int] = (0, 1, 2)) -> Outcome:
             rng = np.random.default_rng([seed, k])
             learned = [clips[i] for i in np.flatnonzero(~test) for _ in range(1 + COPIES)]
             fresh = [clip if i % (1 + COPIES) == 0 else moved(clip, rng) for i, clip in enumerate(learned)]
-            model = Classifier(pooling="attention")
+            model = Classifier(pooling="attention", seeds=MEMBERS)
             model.set_params(config=dataclasses.replace(model.settings, seed=1000 * seed + k, **ACTIONS))
             with watch:
                 model.fit([joint_channels(clip) for clip in fresh], np.repeat(labels[~test], 1 + COPIES))
@@ -97,7 +99,7 @@ def jhmdb(seeds: Sequence[int] = (0, 1, 2)) -> Outcome:
         "J-HMDB, 14 actions from the 15 joints of people in 609 clips, mean of the three official splits (433 and 176"
         f" clips). Each training clip is shown as it is and {COPIES} times moved: mirrored, turned, stretched, hurried"
         " (`carousel.bench.joints`). Per frame: the label that each frame alone says, of those of its clip.",
-        "pooling=attention, " + ", ".join(f"{k}={v}" for k, v in ACTIONS.items()),
+        f"pooling=attention, seeds={MEMBERS}, " + ", ".join(f"{k}={v}" for k, v in ACTIONS.items()),
         len(seeds),
         rows,
         sd,
@@ -138,8 +140,8 @@ MOVING: dict[str, Any] = {
 }
 
 
-def moving_mnist(seeds: Sequence[int] = (0,), model: str | None = None, **settings: Any) -> Outcome:
-    """Two digits of MNIST in 64 x 64 pixels: ten frames seen, ten predicted; `model` keeps the last model there."""
+def moving_mnist(seeds: Sequence[int] = (0,), out: Path | None = None, **settings: Any) -> Outcome:
+    """Two digits of MNIST in 64 x 64 pixels: ten frames seen, ten predicted; `out` is a folder for a strip of them."""
     images = {part: sets.mnist_images(part) for part in ("train", "test")}
     clips = moving_digits(5000, frames=22, images=images["train"], seed=1)
     test = moving_digits(1000, frames=20, images=images["test"], seed=2)
@@ -148,8 +150,8 @@ def moving_mnist(seeds: Sequence[int] = (0,), model: str | None = None, **settin
     for seed in seeds:
         with watch:
             made = forecast_moving_digits(clips, seed=1000 * seed, settings=chosen)
-        if model is not None:
-            made.save(model)
+        if out is not None:
+            _draw(made, test, out / "moving_mnist.png")
         found.append(figures(evaluate_frames(made, list(test))))
     rows, sd = over_seeds(found, ("MSE a frame", "SSIM", "below last frame"))
     return Outcome(
@@ -165,6 +167,15 @@ def moving_mnist(seeds: Sequence[int] = (0,), model: str | None = None, **settin
         watch.seconds,
         {"ConvLSTM (Shi 2015, as in Wang 2017)": {"MSE a frame": 103.3, "SSIM": 0.707}},
     )
+
+
+def _draw(model: Forecaster, clips: Bytes, place: Path) -> None:
+    """Two clips: frames seen, true and predicted."""
+    rows: list[tuple[str, list[Any]]] = []
+    for clip in clips[:2, ..., None]:
+        made = model.predict([clip[:10]])[0]
+        rows += [("seen", list(clip[:10])), ("true", list(clip[10:])), ("predicted", list(made))]
+    strip(rows, place)
 
 
 def forecast_moving_digits(clips: Bytes, *, seed: int = 0, settings: dict[str, Any]) -> Forecaster:
