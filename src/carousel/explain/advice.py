@@ -178,9 +178,8 @@ def _attribution(attribution: Attribution | None) -> list[str]:
         idle = [name for name, share in attribution.shares.items() if share < 0.01 and name not in ("calendar", "time")]
         if idle:
             some = ", ".join(idle[:5]) + (f" and {len(idle) - 5} more" if len(idle) > 5 else "")
-            verb, them = ("has", "it") if len(idle) == 1 else ("have", "them")
-            found.append(
-                f"{some} {verb} less than 1 % of the attribution each: a model without {them} is smaller, and may do"
-                " as well."
-            )
+            verb, them = ("has less than 1 % of the attribution", "it")
+            if len(idle) > 1:
+                verb, them = ("have less than 1 % of the attribution each", "them")
+            found.append(f"{some} {verb}: a model without {them} is smaller, and may do as well.")
     return found

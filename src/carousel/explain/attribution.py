@@ -57,7 +57,7 @@ class Attribution(NamedTuple):
 class Deletion(NamedTuple):
     """Cells are replaced by the average row's, those that count most first: how far the answer then is on its way to
     that of average rows [F], for this order and for random ones (mean); `lead` is the mean difference of the two in
-    standard errors over the sequences."""
+    standard errors over the sequences (of a single one in the spread of the random orders)."""
 
     fractions: Floats
     attributed: Floats
@@ -151,13 +151,14 @@ def deletion(
     own, random = moved[0], moved[1:].mean(0)
     width = np.diff(FRACTIONS)
     lead = (((own - random)[:, 1:] + (own - random)[:, :-1]) / 2 * width).sum(1)
-    error = float(lead.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0
+    others = ((moved[1:, 0, 1:] + moved[1:, 0, :-1]) / 2 * width).sum(1)  # of one sequence, all orders
+    error = float(lead.std(ddof=1) / np.sqrt(n)) if n > 1 else float(others.std(ddof=1))
     return Deletion(
         np.array(FRACTIONS),
         own.mean(0),
         random.mean(0),
         moved[1:].mean(1).std(0),
-        float(lead.mean() / max(error, 1e-9)) if n > 1 else 0.0,
+        float(lead.mean() / max(error, 1e-9)),
     )
 
 

@@ -74,10 +74,15 @@ def flow(subject: Subject, net: nn.Module, name: str) -> Flow:
 
 
 def _middle(norms: Floats) -> Floats:
-    """Geometric means over the sequences [L]: a mean would show the one that explodes."""
+    """Geometric means over the sequences [L], since a mean would show the one that explodes. Each sequence counts in
+    units of its own norm at lag 1, so that those which are too short for a lag change nothing there."""
     seen = np.isfinite(norms)
     logs = np.log(np.maximum(np.where(seen, norms, 1.0), 1e-45))
-    return np.asarray(np.exp(np.where(seen, logs, 0.0).sum(1) / np.maximum(seen.sum(1), 1)))
+    near = logs[min(1, len(logs) - 1)]
+    counted = seen & seen[min(1, len(logs) - 1)]
+    own = np.where(counted, logs - near, 0.0).sum(1) / np.maximum(counted.sum(1), 1)
+    level = float(near[counted.any(0)].mean()) if counted.any() else 0.0
+    return np.asarray(np.exp(own + level))
 
 
 def flows(subject: Subject, settings: TrainConfig, *, steps: int = MOST_TWIN_STEPS) -> Flows:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from carousel.config import ModelConfig
 from carousel.detection import DetectTask
 from carousel.errors import DataError
-from carousel.explain.subject import MOST_STEPS, Channel, Pace, Subject, affordable, chosen, log_odds
+from carousel.explain.subject import MOST_SEQUENCES, MOST_STEPS, Channel, Pace, Subject, affordable, chosen, log_odds
 from carousel.heads.detect_net import student_loss
 from carousel.inputs import columns
 from carousel.inputs.rows import Sequences, channels
@@ -118,25 +118,18 @@ def sequence_subject(
     config: ModelConfig = estimator.config_
     sequences, truth = read_labelled(estimator, frame, source, y)
     which, notes = chosen(sequences.ids, wanted, source)
-    lengths = sequences.lengths[which]
     most = min(MOST_STEPS, config.head.window) if getattr(config.head, "window", 0) else MOST_STEPS
-    long = int((lengths > most).sum())
-    if long:
-        notes.append(
-            f"Of {long} of the {len(which)} sequences only the last {most:,} steps were looked at (the longest has"
-            f" {int(lengths.max()):,}), with a memory that begins there."
-        )
     ahead = int(config.task == "detect" and config.head.method == "forecast")
-    if ahead and (lengths < 2).all():
+    which = which[sequences.lengths[which] > ahead]
+    if not len(which):
         raise DataError(f"{source}: no sequence has the two rows that a forecast of a row needs; give longer ones.")
-    which, lengths = which[lengths > ahead], lengths[lengths > ahead]
+    which, start, stop = _pieces(which, sequences.lengths[which] - ahead, most, notes)
     stack = config.stack
-    units = stack.hidden_size * stack.num_layers * stack.directions
-    keep = affordable(which, np.minimum(lengths, most), units, notes)
-    which, lengths = which[keep], lengths[keep]
+    keep = affordable(which, stop - start, stack.hidden_size * stack.num_layers * stack.directions, notes)
+    which, start, stop = which[keep], start[keep], stop[keep]
     everything = channels(sequences, config.input)
-    start = np.maximum(lengths - ahead - most, 0)
-    seen, at = everything.select(which, start, lengths - ahead)
+    seen, at = everything.select(which, start, stop)
+    last = sequences.offsets[which] + stop - 1
     own: dict[str, Any] = {
         "title": source,
         "task": config.task,
@@ -155,18 +148,36 @@ def sequence_subject(
         "seen": seen,
     }
     if config.task == "detect":
-        return _detect(estimator, sequences, which, lengths, at, own)
-    return _labelled(config, everything, truth, which, lengths, own)
+        return _detect(estimator, sequences, last, at, own)
+    return _labelled(config, everything, truth, which, last, own)
+
+
+def _pieces(which: Ints, lengths: Ints, most: int, notes: list[str]) -> tuple[Ints, Ints, Ints]:
+    """Of each sequence its rows start:stop; of one with more than `most` some pieces, evenly spread, the last at its
+    end, as long as there are no more than MOST_SEQUENCES in all."""
+    room = MOST_SEQUENCES // len(which)
+    count = np.where(lengths > most, np.clip(lengths // most, 1, max(1, room)), 1)
+    if (lengths > most).any():
+        notes.append(
+            f"Of {int((lengths > most).sum()):,} sequences of more than {most:,} steps (the longest has"
+            f" {int(lengths.max()):,}) only {int(count[lengths > most].sum()):,} pieces of {most:,} steps were looked"
+            " at, each with an empty memory at its beginning."
+        )
+    owner = np.repeat(np.arange(len(which)), count)
+    number = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
+    free = np.maximum(lengths - most, 0)[owner]
+    share = np.where(count[owner] > 1, number / np.maximum(count[owner] - 1, 1), 1.0)
+    start = np.round(free * share).astype(np.int64)
+    return which[owner], start, np.minimum(start + most, lengths[owner])
 
 
 def _labelled(
-    config: ModelConfig, everything: Channels, truth: Floats | None, which: Ints, lengths: Ints, own: dict[str, Any]
+    config: ModelConfig, everything: Channels, truth: Floats | None, which: Ints, last: Ints, own: dict[str, Any]
 ) -> Subject:
     head = config.head
     known = examples = None
     if truth is not None:
         scaled = (truth - head.mean) / head.scale if head.kind == "regression" else truth
-        last = everything.offsets[which] + lengths - 1
         known = scaled[which] if config.task == "classify" else scaled[last]
         all_of_them = np.arange(len(everything.offsets) - 1)
         examples = Examples(everything, scaled, np.ones(len(scaled)), all_of_them, all_of_them[:0])
@@ -185,19 +196,18 @@ def _labelled(
     )
 
 
-def _detect(estimator: Any, sequences: Sequences, which: Ints, lengths: Ints, at: Ints, own: dict[str, Any]) -> Subject:
+def _detect(estimator: Any, sequences: Sequences, last: Ints, at: Ints, own: dict[str, Any]) -> Subject:
     config: ModelConfig = own["config"]
     every = np.ones(len(sequences.time), bool)
     rows = estimator._rows(sequences, config, every, ~every)
     scaled = torch.from_numpy(rows.scaled).float()
-    task = lambda settings: DetectTask(config, rows, estimator.scoring, settings)  # noqa: E731
-    last = sequences.offsets[which] + lengths - 1
+    task = lambda settings: DetectTask(config, rows, estimator._scoring, settings)  # noqa: E731
     if config.head.method == "autoencoder":
         answer = "how badly the last window is reconstructed"
         return DetectSubject(**own, answer=answer, base=scaled[:0], truth=scaled[at], task_=task)
-    base = torch.from_numpy(DetectTask(config, rows, estimator.scoring, estimator.settings).base).float()
+    base = torch.from_numpy(DetectTask(config, rows, estimator._scoring, estimator.settings).base).float()
     answer = "how odd the last row is, given the rows before it (negative log-likelihood)"
-    return DetectSubject(**own, answer=answer, base=base[last - 1], truth=scaled[last], task_=task)
+    return DetectSubject(**own, answer=answer, base=base[last], truth=scaled[last + 1], task_=task)
 
 
 def read_labelled(estimator: Any, frame: Any, source: str, y: Any = None) -> tuple[Any, Floats | None]:

@@ -32,7 +32,7 @@ def half_lives(found: Explanation, width: float) -> Canvas:
     x = Scale(max(low, 0.05), high, left, right, log=True)
     stacks = [_stacked(m.half_life, x, right + 26, r) for m in found.memories]
     bands = [max(y for _, y, _ in stack) + 2 * r + 26 for stack in stacks]
-    canvas = Canvas(width, sum(bands) + 52, _half_life_alt(found))
+    canvas = Canvas(width, sum(bands) + 58, _half_life_alt(found))
     top, foot = 0.0, sum(bands) + 8
     if x.low < longest < x.high:
         at = x(longest)

@@ -44,18 +44,23 @@ def _memory(found: Explanation) -> list[str]:
 
 
 def _units(found: Explanation) -> list[str]:
-    verbs = {"follows": "follow {}", "trend": "go with time", "event": "answer to {}", "counter": "count {}"}
-    kinds: dict[str, int] = {}
+    one = {"follows": "follows {}", "trend": "goes with time", "event": "answers to {}", "counter": "counts {}"}
+    many = {"follows": "follow {}", "trend": "go with time", "event": "answer to {}", "counter": "count {}"}
+    one["cycle"], many["cycle"] = "goes with a cycle of {}", "go with a cycle of {}"
+    kinds: dict[tuple[str, str], int] = {}
     for roles in found.roles:
         for role in roles:
             if role.kind != "none":
-                name = verbs.get(role.kind, "go with a cycle of {}").format(role.of)
-                kinds[name] = kinds.get(name, 0) + 1
+                kinds[role.kind, role.of] = kinds.get((role.kind, role.of), 0) + 1
     if not kinds:
         return ["No unit follows a single thing; what they know is spread over many."]
-    parts = [f"{count} of them {name}" for name, count in sorted(kinds.items(), key=lambda pair: -pair[1])[:4]]
+    top = sorted(kinds.items(), key=lambda pair: -pair[1])[:4]
+    parts = [f"{count} {(one if count == 1 else many)[kind].format(of)}" for (kind, of), count in top]
     total = sum(layer.units for layer in found.layers)
-    return [f"Of {total} units {sum(kinds.values())} can be read by themselves: {_joined(parts)}."]
+    return [
+        f"Of {total} units {sum(kinds.values())} can be read by"
+        f" {'itself' if sum(kinds.values()) == 1 else 'themselves'}: {_joined(parts)}."
+    ]
 
 
 def flow_sentence(found: Explanation) -> str:
