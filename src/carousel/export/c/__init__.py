@@ -73,8 +73,8 @@ def files(
         return (_forecast if forecasts else _sequence)(ready)
     if config.task == "detect":
         raise NotSupported(
-            "a detector's distances range over ten powers of ten, beyond 32-bit integers, and 64-bit ones would cost more"
-            " than floating point does; export it without --int8."
+            "a detector's distances range over ten powers of ten, beyond 32-bit integers, and 64-bit ones would cost"
+            " more than floating point does; export it without --int8."
         )
     return (_forecast_int8 if forecasts else _sequence_int8)(ready, calibrate)
 
