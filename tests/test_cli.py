@@ -22,7 +22,7 @@ from command_line import QUICK, ROLES, Result, later, model_bytes, shops
 
 DOCS = Path(__file__).parent.parent / "docs" / "cli.md"
 TASKS = ["forecast", "classify", "tag", "detect", "translate", "generate"]
-COMMANDS = ["fit", "evaluate", "explain", "predict", "stream", "export", "demo", "bench", "doctor"]
+COMMANDS = ["fit", "evaluate", "explain", "predict", "stream", "export", "demo", "bench", "chat", "doctor"]
 
 
 @pytest.fixture

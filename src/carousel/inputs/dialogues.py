@@ -81,7 +81,7 @@ def read_dialogues(path: str | Path) -> list[list[str]]:
 def turns_of(line: str) -> list[str]:
     """The turns of a line.
 
-    >>> turns_of("hi\thello\tbye"), turns_of("hi __eou__ hello __eou__")
+    >>> turns_of("hi\\thello\\tbye"), turns_of("hi __eou__ hello __eou__")
     (['hi', 'hello', 'bye'], ['hi', 'hello'])
     """
     parts = line.split(MARK) if MARK in line else line.split("\t")
