@@ -35,9 +35,10 @@ struct TileGrid {
     }
 };
 
-// Tiles that are worked on together: what they see in 16 parts should leave room in a 2 MiB L2.
+// Tiles that are worked on together: what they see in 16 parts should leave room in a 2 MiB L2, and their number be
+// worth the weights, which pass through it once for them all.
 inline int64_t tiles_together(int64_t K, int64_t tiles) {
-    const int64_t most = (int64_t{1} << 13) / K / 24 * 24, some = most < 24 ? 24 : most > 96 ? 96 : most;
+    const int64_t most = (int64_t{1} << 13) / K / 24 * 24, some = most < 48 ? 48 : most > 96 ? 96 : most;
     return some < tiles ? some : tiles;
 }
 
