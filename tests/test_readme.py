@@ -9,6 +9,7 @@ import shlex
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -36,6 +37,20 @@ def test_python_blocks_run_one_after_the_other(page, tmp_path, monkeypatch):
     for line, code in blocks(page, "python"):
         with contextlib.redirect_stdout(io.StringIO()):
             exec(compile("\n" * (line - 1) + code, str(page), "exec"), names)
+
+
+def clips(folder: Path) -> None:
+    """Two actions in arrays and a video, as a table of clips and one of frames."""
+    from carousel.render import encode
+
+    rng = np.random.default_rng(0)
+    names = [f"c{k}.npy" for k in range(12)]
+    for name in names:
+        np.save(folder / name, rng.integers(0, 256, (5, 16, 16, 3), dtype=np.uint8))
+    encode(iter(rng.integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)), folder / "clip.mp4")
+    table = pl.DataFrame({"path": names, "action": ["walk", "jump"] * 6})
+    table.write_csv(folder / "clips.csv")
+    table.with_columns(frame=0).write_csv(folder / "frames.csv")
 
 
 def commands(page: Path) -> list[str]:
@@ -73,6 +88,8 @@ def test_commands_run_one_after_the_other(page, tmp_path, monkeypatch, capsys):
         (tmp_path / name).write_text(asked * 12)
     for name in ("input.txt", "later.txt"):
         (tmp_path / name).write_text("the cat sat on the mat. " * 99)
+    if page.name == "frames.md":
+        clips(tmp_path)
     (tmp_path / "m.safetensors").write_bytes(model_bytes())
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
     for line in lines:
