@@ -42,8 +42,8 @@ def digits_in_order(seeds: Sequence[int] = (0, 1, 2)) -> Outcome:
     return Outcome(
         "order",
         "Digits one after another, 28 x 28, made from scikit-learn's digits: does the 3 or the 7 come first? 1,200"
-        " clips to learn from, 600 to test, of images that training has not seen; accuracy in order, and shuffled (chance"
-        " is 0.5, three deviations are 0.061).",
+        " clips to learn from, 600 to test, of images that training has not seen; accuracy in order, and shuffled"
+        " (chance is 0.5, three deviations are 0.061).",
         "frames=Frames(size=28, grey=True, filters=(16, 32, 32))",
         len(seeds),
         rows,
