@@ -102,7 +102,7 @@ class Canvas:
         paint = {"stroke": stroke, "width": width, "opacity": opacity, "dash": dash, "tip": tip}
         for part in parts:
             if len(part) == 1:
-                self.circle(*part[0], width / 2, stroke, opacity=opacity)
+                self.circle(*part[0], width, stroke, opacity=opacity)
             elif part:
                 self.shapes.append(_Shape("line", part, paint))
 

@@ -16,7 +16,7 @@ from carousel.explain.scales import Scale, log_ticks, nice_ticks, number
 if TYPE_CHECKING:
     from carousel.explain.study import Explanation
 
-__all__ = ["attribution", "deletion", "flow", "saturation"]
+__all__ = ["MOST_CHANNELS", "attribution", "deletion", "flow", "saturation"]
 
 Floats = NDArray[np.float64]
 

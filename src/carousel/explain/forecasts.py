@@ -108,7 +108,7 @@ def forecast_subject(
         ],
         channels=table_channels(table),
         answer="the median forecast, mean over the steps ahead (in the window's spreads)",
-        pace=Pace(_pace(rows), series.clock.stamps) if series.clock.kind != "row" else Pace(),
+        pace=Pace(_pace(rows), series.clock.stamps, str(table.roles.time)) if series.clock.kind != "row" else Pace(),
         clock=series.clock,
         time=rows.time[flat],
         signals=signals,

@@ -248,6 +248,10 @@ def _attribution(found: Explanation) -> Section:
         if test.trusted
         else "The test does not pass: chance names as well as the attribution does. Do not read it."
     )
+    many = len(found.subject.channels) > charts.MOST_CHANNELS
+    rows = "channel" if not many else "column"
+    if many and len(made.columns) > charts.MOST_CHANNELS:
+        rows = f"the {charts.MOST_CHANNELS} columns of {len(made.columns)} that count most"
     text = _p(
         f"Integrated gradients of {found.subject.answer}, from average rows to these, over {len(made.which)} sequences."
     )
@@ -269,7 +273,7 @@ def _attribution(found: Explanation) -> Section:
             "attribution",
             "Where and when",
             charts.attribution,
-            "Absolute attribution by channel (rows) and time; above, over all channels; right, each channel's share.",
+            f"Absolute attribution by {rows} (rows) and time; above, over all of them; right, the share of each.",
         ),
         Figure(
             "deletion",

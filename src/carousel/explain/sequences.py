@@ -137,7 +137,9 @@ def sequence_subject(
         "lengths": seen.lengths,
         "names": [str(sequences.ids[k]) if sequences.roles.id else f"sequence {k}" for k in which],
         "channels": sequence_channels(config.input),
-        "pace": Pace() if sequences.clock.kind == "row" else Pace(config.input.unit, sequences.clock.stamps),
+        "pace": Pace()
+        if sequences.clock.kind == "row"
+        else Pace(config.input.unit, sequences.clock.stamps, str(sequences.roles.time)),
         "clock": None if sequences.clock.kind == "row" else sequences.clock,
         "time": None if sequences.clock.kind == "row" else sequences.time[at],
         "signals": _signals(sequences, config.input, at),

@@ -56,21 +56,23 @@ class Channel(NamedTuple):
 
 
 class Pace(NamedTuple):
-    """What a step is: so many seconds of a clock, or so many of whatever the time column counts; None: just a step."""
+    """What a step is: so many seconds of a clock, or so many of whatever the time column `name` counts; None: just a
+    step."""
 
     size: float | None = None
     stamps: bool = False
+    name: str = "time"
 
     def describe(self, steps: float) -> str:
         """A number of steps as a length of time.
 
-        >>> Pace(604800.0, True).describe(26), Pace(None).describe(26)
-        ('26 weeks', '26 steps')
+        >>> Pace(604800.0, True).describe(26), Pace(None).describe(26), Pace(5.0, name="minute").describe(26)
+        ('26 weeks', '26 steps', '130 in minute')
         """
         if self.size is None:
             return f"{_short(steps)} steps"
         if not self.stamps:
-            return f"{_short(steps * self.size)} of time"
+            return f"{_short(steps * self.size)} in {self.name}"
         return duration(steps * self.size)
 
 
