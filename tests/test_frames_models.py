@@ -237,6 +237,16 @@ def test_streams_refuse_what_they_cannot_take(tmp_path):
         ClipStream(saved(forecaster(), tmp_path))
 
 
+def test_exports_say_what_they_cannot(tmp_path):
+    from carousel import export
+
+    for model, formats in ((classifier(), ("onnx", "c")), (forecaster(), ("onnx", "c", "keras", "flax", "torch"))):
+        place = saved(model, tmp_path)
+        for to in formats:
+            with pytest.raises(NotSupported, match="a model of clips has no|convolutional LSTMs"):
+                export.write(place, to, tmp_path / f"out{export.FORMATS[to].suffixes[0]}")
+
+
 def test_every_and_rate_hold_in_streams(tmp_path):
     np.save(tmp_path / "a.npy", slides(2)[0][0])
     np.save(tmp_path / "b.npy", slides(2)[0][1])

@@ -169,6 +169,8 @@ def stack_layers(config: ModelConfig, member: Mapping[str, Array]) -> Layers:
     """The LSTM of one member of a model, whose weights are named as in `ModelConfig.member_shapes`."""
     if config.task == "translate":
         raise NotSupported("a translator has an encoder and a decoder with attention between them, not one LSTM.")
+    if hasattr(config.head, "member_shapes"):
+        raise NotSupported("frames ahead are made by convolutional LSTMs, which have no equal among layers of rows.")
     stack, weights = config.stack, {}
     for name, value in member.items():
         if name.startswith("layers."):  # of language models: layers.K.weight_ih_l0

@@ -19,6 +19,7 @@ from carousel.export.layers import Layers
 from carousel.export.onnx_cells import Run, stack
 from carousel.export.onnx_graph import OPSET, Graph
 from carousel.export.onnx_metadata import metadata
+from carousel.inputs.frames import FramesInput
 from carousel.inputs.tokens import TokenInput
 
 __all__ = ["GRAPHS", "graph_of", "layers_model", "model_graph", "write"]
@@ -64,9 +65,13 @@ def model_graph(model: str | Path, scan: bool = False) -> bytes:
 
 
 def graph_of(config: ModelConfig, weights: Mapping[str, Any], scan: bool = False) -> Graph:
-    """The graph of a model; NotSupported for labels of texts."""
+    """The graph of a model; NotSupported for labels of texts, and for clips."""
     if isinstance(config.input, TokenInput):
         raise NotSupported("a model of labelled texts has no graph from raw rows: its texts are cut into tokens first.")
+    if isinstance(config.input, FramesInput):
+        raise NotSupported(
+            "a model of clips has no graph from raw rows: an encoder of pictures stands before its LSTM."
+        )
     found: Graph = import_module(GRAPHS[config.task]).graph(config, weights, scan)
     return found
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from carousel.cell import CellSpec
 from carousel.config import ModelConfig
 from carousel.errors import CarouselError, NotSupported
+from carousel.inputs.frames import FramesInput
 from carousel.inputs.tokens import TokenInput
 
 __all__ = ["Plan", "check_name", "plan"]
@@ -74,6 +75,8 @@ def plan(name: str, config: ModelConfig, weights: Mapping[str, NDArray[Any]]) ->
         raise NotSupported(f"{_REASONS.get(config.task, 'its head')} has no C form; {', '.join(TASKS)} have one.")
     if isinstance(config.input, TokenInput):
         raise NotSupported("a model of labelled texts has no C form: its texts are cut into tokens first.")
+    if isinstance(config.input, FramesInput):
+        raise NotSupported("a model of clips has no C form: an encoder of pictures stands before its LSTM.")
     if config.task == "detect" and config.head.method != "forecast":
         raise NotSupported("an autoencoder reads whole windows and has no form by rows; fit method='forecast'.")
     if config.stack.bidirectional:
