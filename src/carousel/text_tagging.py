@@ -187,8 +187,9 @@ def _calibrate(
     inside[examples.held_out] = True
     words = np.repeat(inside, corpus.lengths) & np.isfinite(examples.truth)
     truth, own = examples.truth[words], made[words]
-    metrics = {"validation_accuracy": float((own[:, : head.outputs].argmax(1) == truth).mean())}
-    if not head.crf:
+    metrics = {}
+    if not head.crf:  # what a chain says together is judged in training
+        metrics["validation_accuracy"] = float((own[:, : head.outputs].argmax(1) == truth).mean())
         logits = own[:, : head.outputs]
         head = dataclasses.replace(head, temperature=fit_temperature(logits, truth, np.ones(len(truth))))
     if head.intent is not None and examples.intent is not None:

@@ -35,7 +35,7 @@ def snips(seed: int, *, quick: bool = False) -> Found:
 
     parts = {name: _snips(name, quick) for name in ("train", "valid", "test")}
     words = dataclasses.replace(Tagger.words_defaults, lowercase=True)
-    config = _settings(Tagger.text_defaults, seed, quick, evaluate_every=200, steps=8000, epochs=20)
+    config = _settings(Tagger.text_defaults, seed, quick, evaluate_every=200, steps=8000, epochs=6)
     started = time.process_time()
     model = Tagger(words=words, intent="intent", crf=True, config=config)
     model.fit(parts["train"][0], parts["train"][1:], valid=(parts["valid"][0], parts["valid"][1:]))
@@ -66,7 +66,7 @@ def ud_ewt(seed: int, *, quick: bool = False) -> Found:
 
     parts = {name: _ud(name, quick) for name in ("train", "dev", "test")}
     words = dataclasses.replace(Tagger.words_defaults, lowercase=True)
-    config = _settings(Tagger.text_defaults, seed, quick, evaluate_every=200, steps=8000, epochs=15)
+    config = _settings(Tagger.text_defaults, seed, quick, evaluate_every=200, steps=8000, epochs=5)
     started = time.process_time()
     model = Tagger(words=words, config=config).fit(*parts["train"], valid=parts["dev"])
     seconds = time.process_time() - started
@@ -86,7 +86,7 @@ def sst2(seed: int, *, quick: bool = False) -> Found:
     from carousel import Classifier, TextConfig
 
     train, dev, test = _phrases("train", quick), _roots("dev"), _roots("test")
-    config = _settings(Classifier.text_defaults, seed, quick, evaluate_every=200, steps=10_000, epochs=6)
+    config = _settings(Classifier.text_defaults, seed, quick, evaluate_every=200, steps=1400)
     words = TextConfig("word", 20_000, fewest=1, spelling=8, word_dropout=0.1, input_dropout=0.3)
     return _classify(Classifier(words=words, config=config), train, dev, test)
 
@@ -101,7 +101,9 @@ def imdb(seed: int, *, quick: bool = False) -> Found:
     held, kept = order[:cut], order[cut:]
     train = ([texts[k] for k in kept], [labels[k] for k in kept])
     dev = ([texts[k] for k in held], [labels[k] for k in held])
-    config = _settings(Classifier.text_defaults, seed, quick, crop=200, evaluate_every=200, steps=4000, epochs=5)
+    config = _settings(
+        Classifier.text_defaults, seed, quick, crop=200, learning_rate=3e-3, evaluate_every=200, steps=4000, epochs=5
+    )
     words = TextConfig("bpe", 16_000, lowercase=True, word_dropout=0.1, input_dropout=0.3)
     return _classify(Classifier(words=words, config=config), train, dev, _imdb("test", quick))
 
