@@ -44,6 +44,8 @@ def japanese_vowels(seeds: Sequence[int] = (0, 1, 2)) -> Outcome:
 
 PIXELS: dict[str, Any] = {  # nine passes in about an hour on two cores
     "hidden_size": 128,
+    "span": 784,
+    "precision": "bf16-mixed",
     "steps": 4200,
     "epochs": 9.0,
     "batch_size": 128,
