@@ -164,6 +164,26 @@ def test_labels_of_frames_by_number_one_by_one_and_for_whole_clips(tmp_path):
         labels_of(Tagger("way", frames=frames), pl.DataFrame({"clip": ["0.npy"] * 2, "way": ["a", "b"]}))
 
 
+def test_progress_counts_frames_and_predict_needs_no_rows(tmp_path):
+    table = manifest(tmp_path, 6)
+    model = Tagger(
+        "way",
+        time="frame",
+        frames=dataclasses.replace(SMALL, column="clip", root=tmp_path),
+        config=quick(Tagger, steps=4, least_steps=4),
+    )
+    model.fit(table.with_columns(frame=0))
+    told: list[tuple[int, int]] = []
+    model.decoding_ = lambda done, total: told.append((done, total))
+    sparse = pl.DataFrame({"clip": ["0.npy", "0.npy", "3.npy"]})  # rows that say nothing of frames
+    found = model.predict(sparse)
+    count = sum(len(np.load(tmp_path / name)) for name in ("0.npy", "3.npy"))
+    assert found.height == count
+    assert told[-1] == (count, count)
+    assert all(done <= total == count for done, total in told)
+    assert len(told) > 2  # read, then tagged
+
+
 def test_a_tagger_is_causal_and_its_table_names_frames(tmp_path):
     clips, _ = slides(seed=2)
     whole = tagger().predict_proba(clips[:6])
@@ -243,7 +263,7 @@ def test_exports_say_what_they_cannot(tmp_path):
     for model, formats in ((classifier(), ("onnx", "c")), (forecaster(), ("onnx", "c", "keras", "flax", "torch"))):
         place = saved(model, tmp_path)
         for to in formats:
-            with pytest.raises(NotSupported, match="a model of clips has no|convolutional LSTMs"):
+            with pytest.raises(NotSupported, match=r"a model of clips has no|convolutional LSTMs"):
                 export.write(place, to, tmp_path / f"out{export.FORMATS[to].suffixes[0]}")
 
 

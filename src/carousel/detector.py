@@ -262,7 +262,7 @@ class Detector(SequenceEstimator):
         """Of the rows of sequences that `read` gave, in the sequences' order."""
         config = self._fitted()
         if isinstance(sequences, Clips):
-            return score_frames(self.model_, config, sequences)
+            return score_frames(self.model_, config, sequences, self.decoding_)
         rows = self._rows(sequences, config)
         return score_rows(config.head, errors_of(self.model_, config, rows), rows.values, sequences.offsets)
 

@@ -301,6 +301,7 @@ def run(
     started = monotonic()
     checkpoint = out.with_name(out.name + ".checkpoint")
     with noting(), naming(**files), progress.training() as show:
+        model.decoding_ = getattr(show, "count", None)
         given: dict[str, Any] = {
             "checkpoint": checkpoint,
             "resume": resume,
@@ -315,6 +316,7 @@ def run(
             tune(model, frame, storage=storage, say=lambda line: typer.echo(line, err=True), **searched, **given)
         else:
             model.fit(frame, **given)
+    model.decoding_ = None
     model.save(out)
     checkpoint.unlink(missing_ok=True)
     return monotonic() - started

@@ -210,10 +210,10 @@ def measured(members: list[Any], clips: Clips, blocks: tuple[int, ...], progress
     return errors, block_means(clips.frames, blocks)
 
 
-def score_frames(members: list[Any], config: ModelConfig, clips: Clips) -> Scores:
+def score_frames(members: list[Any], config: ModelConfig, clips: Clips, progress: Any = None) -> Scores:
     """Of all frames; first frames of clips, of which nothing is expected, have no score where only errors count."""
     head: OddFramesHead = config.head
-    errors, values = measured(members, clips, head.blocks)
+    errors, values = measured(members, clips, head.blocks, progress)
     found = score_rows(head, errors, values, clips.offsets)  # type: ignore[arg-type]
     first = clips.offsets[:-1]
     if not any(view.of == "value" for view in head.views):

@@ -133,7 +133,7 @@ def predict(estimator: Any, data: Path, *, out: Path | None, show: Path | None, 
     if ahead and out is None and show is None:
         raise CarouselError("frames ahead are no table; name a file with --out FILE.npz, or a picture with --render.")
     table = clips(estimator, data, skip_bad)
-    with progress.counting("decoding clips") as told:
+    with progress.counting("frames") as told:
         estimator.decoding_ = told
         source = str(data)
         found: Any = frame_output.ahead(estimator, table, source) if ahead else estimator.predict(table, source=source)

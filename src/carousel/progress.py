@@ -47,6 +47,14 @@ def training() -> Iterator[Progress | None]:
             figures = " ".join([*parts, f"{event.rate:.1f}/s"])
             bars.update(shown[key], completed=event.step, figures=figures)
 
+        def count(done: int, total: int) -> None:
+            """Of what comes before training."""
+            key = -1, False
+            if key not in shown:
+                shown[key] = bars.add_task("frames", total=total, figures="")
+            bars.update(shown[key], completed=done, total=total, visible=done < total)
+
+        show.count = count  # type: ignore[attr-defined]
         yield show
 
 

@@ -110,7 +110,7 @@ class SequenceEstimator(ReadsTexts, Estimator):
     def outputs(self, sequences: Sequences) -> Floats:
         """What the head gives before its read-out, mean over the members: [N, .] of rows or [B, .] of sequences."""
         config = self._fitted()
-        return outputs(self.model_, channels(sequences, config.input), per_row=self.per_row)
+        return outputs(self.model_, channels(sequences, config.input), per_row=self.per_row, told=self.decoding_)
 
     def _task(self, sequences: Any) -> Any:
         """What makes of examples what is trained."""

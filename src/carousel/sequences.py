@@ -236,29 +236,52 @@ def sequence_chunks(channels: Channels, which: Ints) -> Iterator[Ints]:
         yield which[part]
 
 
-def outputs(members: list[Any], channels: Channels, which: Ints | None = None, per_row: bool = True) -> Floats:
+def outputs(
+    members: list[Any],
+    channels: Channels,
+    which: Ints | None = None,
+    per_row: bool = True,
+    told: Callable[[int, int], None] | None = None,
+) -> Floats:
     """The mean over the members of what their heads give: [N, outputs] of rows, or [B, outputs] of sequences.
 
-    Only the sequences `which` are computed, the others are NaN.
+    Only the sequences `which` are computed, the others are NaN. `told` of rows that are done, of how many.
     """
     which = np.arange(len(channels.offsets) - 1) if which is None else which
     count = len(channels.values) if per_row else len(channels.offsets) - 1
     found: Floats | None = None
+    done, every = 0, int(channels.lengths[which].sum()) * len(members)
+
+    def count_on(rows: int) -> None:
+        nonlocal done
+        done += rows
+        if told:
+            told(done, every)
+
     with torch.no_grad():
         for part in sequence_chunks(channels, which):
             seen, rows = channels.select(part) if channels.values.ndim <= 2 else _without_frames(channels, part)
-            made = torch.stack([_made(member, channels, seen, rows).double() for member in members]).mean(0).numpy()
+            made = (
+                torch.stack([_made(member, channels, seen, rows, count_on).double() for member in members])
+                .mean(0)
+                .numpy()
+            )
             if found is None:
                 found = np.full((count, made.shape[1]), np.nan)
             found[rows if per_row else part] = made
     return np.zeros((count, 1)) if found is None else found
 
 
-def _made(member: Any, channels: Channels, seen: Channels, rows: Ints) -> Tensor:
+def _made(member: Any, channels: Channels, seen: Channels, rows: Ints, count_on: Callable[[int], None]) -> Tensor:
     """What a member makes of some sequences; frames are encoded piece by piece, so that only features are kept."""
     if channels.values.ndim > 2:
-        parts = [torch.from_numpy(channels.values[rows[part]]) for part in pieces(len(rows))]
-        seen = seen._replace(values=torch.cat([member.input.encode(part) for part in parts]).numpy())
+        features = []
+        for part in pieces(len(rows)):
+            features.append(member.input.encode(torch.from_numpy(channels.values[rows[part]])))
+            count_on(len(features[-1]))
+        seen = seen._replace(values=torch.cat(features).numpy())
+    else:
+        count_on(len(rows))
     found: Tensor = member(sequence_batch(seen))
     return found
 

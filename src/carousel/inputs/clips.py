@@ -123,6 +123,9 @@ def read_clips(
     row = np.zeros(len(found.numbers), np.int64)
     for k, own in enumerate(rows):
         a, b = found.offsets[k], found.offsets[k + 1]
+        if not target:  # nothing is said of frames
+            row[a:b] = own[0] + 1
+            continue
         row[a:b] = _rows_of_frames(own, starts, found.numbers[a:b], exact, kept[k], source) + 1
     return Clips(
         roles=roles,

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from carousel.errors import CarouselError, DataError, MissingExtra
 from carousel.inputs.frames import Bytes, Frames, Picture
-from carousel.inputs.frames_files import is_media
+from carousel.inputs.frames_files import expected_frames, is_media
 from carousel.inputs.frames_worker import FAULT, FRAMES, HEADER, chunks
 
 __all__ = ["Chunk", "Decoded", "Store", "decode"]
@@ -243,7 +243,8 @@ class Decoded(NamedTuple):
 
 
 def decode_all(paths: Sequence[str], choices: Frames, progress: Callable[[int, int], None] | None = None) -> Decoded:
-    """Raises the first clip's DataError, unless bad frames are to be skipped and some clip is left."""
+    """Raises the first clip's DataError, unless bad frames are to be skipped and some clip is left; `progress` counts
+    frames of the files, as far as these say how many they have."""
     store = Store(choices.picture.shape, choices.cache << 20)
     try:
         return _decoded(paths, choices, store, progress)
@@ -257,13 +258,16 @@ def _decoded(
     numbers: list[Ints] = []
     seconds: list[Floats] = []
     lengths, kept, faults, refused = [], [], [], None
-    length = 0
+    length = done = 0
+    whole = [expected_frames(path) for path in paths] if progress else []
     for found in decode(paths, choices.picture, skip_bad=choices.skip_bad, workers=choices.workers):
         if isinstance(found, Chunk):
             store.add(found.pictures)
             numbers.append(found.numbers)
             seconds.append(found.seconds)
             length += len(found.numbers)
+            if progress:
+                progress(done + min(int(found.numbers[-1]) + 1, whole[found.clip]), sum(whole))
             continue
         faults += [(found.clip, text) for text in found.faults]
         if found.refused is not None:
@@ -278,7 +282,8 @@ def _decoded(
             lengths.append(length)
         length = 0
         if progress:
-            progress(found.clip + 1, len(paths))
+            done += whole[found.clip]
+            progress(done, sum(whole))
     if not kept:
         raise refused or DataError("there are no clips; give one at least.")
     return Decoded(

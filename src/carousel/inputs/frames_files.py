@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from carousel.errors import DataError, MissingExtra
 from carousel.inputs.frames import BadFrame, Bytes, Picture, one_clip, prepare, require_shape
 
-__all__ = ["ARRAYS", "IMAGES", "Frame", "clip_rate", "is_media", "raw_frames", "read_clip"]
+__all__ = ["ARRAYS", "IMAGES", "Frame", "clip_rate", "expected_frames", "is_media", "raw_frames", "read_clip"]
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".pgm", ".ppm")
 ARRAYS = (".npy", ".npz")
@@ -98,6 +98,22 @@ def clip_rate(path: str | Path) -> Fraction | None:
     with av.open(str(place)) as container:
         rate = container.streams.video[0].average_rate
         return None if rate is None else Fraction(rate)
+
+
+def expected_frames(path: str | Path) -> int:
+    """How many frames a clip says it has, for progress bars alone: 1 where it does not say, or cannot be read."""
+    place = Path(path)
+    try:
+        if place.is_dir():
+            return max(1, sum(p.suffix.lower() in IMAGES for p in place.iterdir()))
+        if place.suffix.lower() in ARRAYS:
+            return len(load_array(place)) if place.suffix.lower() == ".npy" else 1
+        import av
+
+        with av.open(str(place)) as container:
+            return max(1, _length(container, container.streams.video[0]))
+    except (ImportError, OSError, ValueError, IndexError, TypeError):  # whatever it is, reading will say it
+        return 1
 
 
 class _At(BadFrame):
