@@ -125,11 +125,16 @@ def measure(
 def _memory(store: Store, known: dict[str, Trial]) -> Memory:
     cells = store.get("cells")
     return Memory(
-        {name: {kind: cells[name][kind] for kind in KINDS if kind in cells[name]} for name in known if name in cells},
+        {name: row for name in known if (row := _measured(cells.get(name, {})))},
         store.get("claims"),
         {name: trial.said for name, trial in known.items()},
         store.get("machine"),
     )
+
+
+def _measured(row: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Without what was stopped before its first run."""
+    return {kind: row[kind] for kind in KINDS if row.get(kind, {}).get("runs")}
 
 
 def _cell(store: Store, name: str, trial: Trial, kind: str, rates: Sequence[float], seeds: int) -> dict[str, Any]:

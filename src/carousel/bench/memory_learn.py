@@ -32,7 +32,6 @@ class Effort:
     check: int = 1_000  # sequences from one look at fresh ones to the next
     clip: float = 1.0
     fade: bool = False
-    decay: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def judge(net: nn.Module, kind: str, given: Examples, tolerance: float = 0.04) -
 
 def updates(net: nn.Module, kind: str, batches: Iterator[Examples], effort: Effort) -> Iterator[int]:
     """Train without end; gives the sequences seen after each update."""
-    groups = [{"params": list(net.parameters()), "weight_decay": effort.decay}]
+    groups = [{"params": list(net.parameters()), "weight_decay": 0.0}]
     optimizer, seen, step = AdamW(groups), 0, 0
     net.train()
     for given in batches:

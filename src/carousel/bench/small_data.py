@@ -200,9 +200,11 @@ def _complete(store: Store, shares: Sequence[float]) -> tuple[dict[str, Cells], 
     order = [name for name in (*LOADERS, *about) if name in cells]
     wanted = [str(share) for share in shares]
     whole = {
-        name: {kind: {share: cells[name][kind][share] for share in wanted} for kind in cells[name]}
+        name: {kind: {share: cells[name][kind][share] for share in wanted} for kind in about[name]["kinds"]}
         for name in dict.fromkeys(order)
-        if all(cell.get(share, {}).get("runs") for cell in cells[name].values() for share in wanted)
+        if all(
+            cells[name].get(kind, {}).get(share, {}).get("runs") for kind in about[name]["kinds"] for share in wanted
+        )
     }
     return whole, {name: about[name] for name in whole}
 
@@ -210,7 +212,7 @@ def _complete(store: Store, shares: Sequence[float]) -> tuple[dict[str, Cells], 
 def _about(problem: Problem, shares: Sequence[float]) -> dict[str, Any]:
     counts = {str(share): len(share_of(problem.train, share, np.random.default_rng([0, 0x5A]))) for share in shares}
     sizes = {"train": len(problem.train), "test": len(problem.test), "counts": counts}
-    return {"said": problem.said, "kind": problem.kind} | sizes
+    return {"said": problem.said, "kind": problem.kind, "kinds": list(kinds(problem))} | sizes
 
 
 def _cell(store: Store, problem: Problem, kind: str, share: float, seeds: int) -> list[dict[str, Any]]:
