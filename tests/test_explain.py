@@ -506,6 +506,25 @@ def test_every_kind_of_model_can_be_looked_into(kind):
     assert 200 < len(" ".join(found.findings())) < 2000
 
 
+@pytest.mark.parametrize("pooling", ["mean", "max", "attention"])
+def test_of_a_head_that_pools_gradients_are_of_the_last_row_by_itself(pooling):
+    """The state of the last row gets all of it, whatever the other rows say to the pool."""
+    model = Classifier("survived", pooling=pooling, **_stays()).fit(vitals())
+    subject = subject_of(model, vitals(), source="data", ids=(), member=0)
+    assert subject.loss_name == "the loss of the last row by itself (the head reads all rows)"
+    net, which = subject.net, torch.tensor([2])
+    with watch(net) as visits:
+        subject.loss(which, net).backward()
+    h = [float(visit.h.grad.norm()) for visit in visits]
+    rows, _ = net.rows(subject._batch(which))
+    truth = torch.tensor([int(subject.truth[2])])
+    leaf = rows.values[-1:].detach().requires_grad_()
+    torch.nn.functional.cross_entropy(net.head.output(leaf), truth).backward()
+    assert h[-1] == pytest.approx(float(leaf.grad.norm()), rel=1e-5)
+    for parameter in net.parameters():
+        parameter.grad = None
+
+
 def test_channels_are_named_in_the_order_in_which_rows_are_read():
     """A channel whose column is moved is the one that changes."""
     model, frame = _forecaster()
@@ -565,7 +584,7 @@ def test_a_very_long_sequence_is_sampled_and_the_report_says_so(counter, monkeyp
     found = explain(counter, frame, twin_steps=0)
     assert found.subject.lengths.tolist() == [2000] * 4
     assert found.subject.notes == [
-        "Of 1 sequences of more than 2,000 steps (the longest has 100,000) only 4 pieces of 2,000 steps were looked at,"
+        "Of sequences longer than 2,000 steps (the longest has 100,000) pieces of 2,000 steps were looked at, 4 in all,"
         " each with an empty memory at its beginning."
     ]
     assert found.flows.missing == "it was not asked for"

@@ -90,7 +90,7 @@ def _gradients(flows: Flows) -> list[str]:
         return []
     if ratio > 10:
         return [
-            f"The gradient grows {ratio:,.0f}-fold over {far} steps: train with a smaller clip (--set clip=0.25) or"
+            f"The gradient grows {ratio:.3g}-fold over {far} steps: train with a smaller clip (--set clip=0.25) or"
             " layer norm (--set cell.layer_norm=true)."
         ]
     if ratio < 1e-6:

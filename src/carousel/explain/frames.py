@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from carousel.config import ModelConfig
-from carousel.explain.sequences import SequenceSubject, read_labelled
+from carousel.explain.sequences import SequenceSubject, loss_words, read_labelled
 from carousel.explain.subject import Channel, Pace, chosen
 from carousel.inputs.rows import channels
 from carousel.sequences import Examples
@@ -85,9 +85,7 @@ def frames_subject(
     everything = channels(clips, config.input)
     lengths = everything.lengths[which]
     if (lengths > MOST_FRAMES).any():
-        notes.append(
-            f"Of {int((lengths > MOST_FRAMES).sum())} clips only the last {MOST_FRAMES} frames were looked at."
-        )
+        notes.append(f"Of clips longer than {MOST_FRAMES} frames only the last {MOST_FRAMES} were looked at.")
     seen, _ = everything.select(which, np.maximum(lengths - MOST_FRAMES, 0), lengths)
     known, examples = np.full(len(which), np.nan), None
     if truth is not None:
@@ -117,5 +115,5 @@ def frames_subject(
         seen=seen,
         truth=known,
         examples=examples,
-        loss_name="the loss" if truth is not None else "the answer's own likelihood (the data have no labels)",
+        loss_name=loss_words(config, truth is not None),
     )

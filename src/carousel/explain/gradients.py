@@ -31,9 +31,10 @@ class Flow(NamedTuple):
     c: Floats | None
 
     def ratio(self, far: int = 100, near: int = 1) -> float | None:
-        """The norm at lag `far` by that at `near`, of the state that carries it; None where sequences are shorter."""
+        """The norm at lag `far` by that at `near`, of the state that carries it; None where sequences are shorter, or
+        nothing is left at lag `near` already."""
         carried = self.h if self.c is None else self.c
-        if len(carried) <= far or not carried[near] > 0:
+        if len(carried) <= far or not carried[near] > 1e-30:
             return None
         return float(carried[far] / carried[near])
 

@@ -24,7 +24,7 @@ from carousel.sequence_estimator import is_frame
 from carousel.sequences import Examples, SequenceTask
 from carousel.train import Task, TrainConfig
 
-__all__ = ["SequenceSubject", "read_labelled", "sequence_channels", "sequence_subject"]
+__all__ = ["SequenceSubject", "loss_words", "pools", "read_labelled", "sequence_channels", "sequence_subject"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -46,17 +46,17 @@ class SequenceSubject(Subject):
             self.predicted = self._outputs(self.everything(), self.net).argmax(1)
 
     def run(self, which: Tensor, net: nn.Module | None = None) -> Tensor:
-        made = self._outputs(which, net or self.net)
-        if self.config.head.kind != "label":
-            return made[:, 0]
-        return log_odds(made, self.predicted[which])
+        return self._answer(self._outputs(which, net or self.net), which)
+
+    def _answer(self, made: Tensor, which: Tensor) -> Tensor:
+        return log_odds(made, self.predicted[which]) if self.config.head.kind == "label" else made[:, 0]
 
     def loss(self, which: Tensor, net: nn.Module) -> Tensor:
         truth = torch.from_numpy(self.truth)[which].float()
         known = torch.isfinite(truth)
         if not bool(known.any()):
-            return -self.run(which, net).sum()
-        made, truth = self._outputs(which, net)[known], truth[known]
+            return -self._answer(self._ending(which, net), which).sum()
+        made, truth = self._ending(which, net)[known], truth[known]
         kind = self.config.head.kind
         if kind == "label":
             return F.cross_entropy(made, truth.long(), reduction="sum")
@@ -68,6 +68,14 @@ class SequenceSubject(Subject):
         if self.examples is None:
             return "the data have no labels to train on"
         return SequenceTask(self.config, self.examples, settings)
+
+    def _ending(self, which: Tensor, net: nn.Module) -> Tensor:
+        """What the head makes of the last row; by itself where it pools all rows, since lags count from there."""
+        if not pools(self.config):
+            return self._outputs(which, net)
+        batch = self._batch(which)
+        made: Tensor = net(batch, every_row=True)[1][batch.values.offsets[1:] - 1]
+        return made
 
     def _outputs(self, which: Tensor, net: nn.Module) -> Tensor:
         batch = self._batch(which)
@@ -109,6 +117,17 @@ class DetectSubject(Subject):
     def training(self, settings: TrainConfig) -> Task | str:
         task: Task = self.task_(settings)
         return task
+
+
+def pools(config: ModelConfig) -> bool:
+    """Whether the head reads more rows than the last."""
+    return config.task == "classify" and (config.head.pooling != "last" or config.stack.bidirectional)
+
+
+def loss_words(config: ModelConfig, labelled: bool) -> str:
+    """What the gradients are of."""
+    own = "the loss" if labelled else "the answer (the data have no labels)"
+    return f"{own} of the last row by itself (the head reads all rows)" if pools(config) else own
 
 
 def sequence_subject(
@@ -161,9 +180,8 @@ def _pieces(which: Ints, lengths: Ints, most: int, notes: list[str]) -> tuple[In
     count = np.where(lengths > most, np.clip(lengths // most, 1, max(1, room)), 1)
     if (lengths > most).any():
         notes.append(
-            f"Of {int((lengths > most).sum()):,} sequences of more than {most:,} steps (the longest has"
-            f" {int(lengths.max()):,}) only {int(count[lengths > most].sum()):,} pieces of {most:,} steps were looked"
-            " at, each with an empty memory at its beginning."
+            f"Of sequences longer than {most:,} steps (the longest has {int(lengths.max()):,}) pieces of {most:,} steps were"
+            f" looked at, {int(count[lengths > most].sum()):,} in all, each with an empty memory at its beginning."
         )
     owner = np.repeat(np.arange(len(which)), count)
     number = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
@@ -194,7 +212,7 @@ def _labelled(
         truth=np.full(len(which), np.nan) if known is None else known,
         examples=examples,
         answer=answer,
-        loss_name="the loss" if known is not None else "the answer's own likelihood (the data have no labels)",
+        loss_name=loss_words(config, known is not None),
     )
 
 

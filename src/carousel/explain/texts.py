@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from carousel.config import ModelConfig
 from carousel.errors import DataError
-from carousel.explain.sequences import read_labelled
+from carousel.explain.sequences import loss_words, pools, read_labelled
 from carousel.explain.subject import MOST_SEQUENCES, Channel, Pace, Subject, affordable, chosen, log_odds
 from carousel.generation import GenerationTask, Regularisation, stream_of
 from carousel.inputs.tokens import TokenChannels
@@ -53,17 +53,17 @@ class LabelSubject(Subject):
             self.predicted = self._outputs(self.everything(), self.net).argmax(1)
 
     def run(self, which: Tensor, net: nn.Module | None = None) -> Tensor:
-        made = self._outputs(which, net or self.net)
-        if self.config.head.kind != "label":
-            return made[:, 0]
-        return log_odds(made, self.predicted[which])
+        return self._answer(self._outputs(which, net or self.net), which)
+
+    def _answer(self, made: Tensor, which: Tensor) -> Tensor:
+        return log_odds(made, self.predicted[which]) if self.config.head.kind == "label" else made[:, 0]
 
     def loss(self, which: Tensor, net: nn.Module) -> Tensor:
         truth = torch.from_numpy(self.truth)[which].float()
         known = torch.isfinite(truth)
         if not bool(known.any()):
-            return -self.run(which, net).sum()
-        made, truth = self._outputs(which, net)[known], truth[known]
+            return -self._answer(self._ending(which, net), which).sum()
+        made, truth = self._ending(which, net)[known], truth[known]
         if self.config.head.kind == "label":
             return F.cross_entropy(made, truth.long(), reduction="sum")
         return 0.5 * (made[:, 0] - truth).square().sum()
@@ -71,6 +71,14 @@ class LabelSubject(Subject):
     def training(self, settings: TrainConfig) -> Task | str:
         found: Task | str = self.task_(settings)
         return found
+
+    def _ending(self, which: Tensor, net: nn.Module) -> Tensor:
+        """What the head makes of the last token; by itself where it pools all of them, since lags count from there."""
+        if not pools(self.config):
+            return self._outputs(which, net)
+        batch: Any = sequence_batch(self.seen.select(which.numpy())[0])
+        made: Tensor = net(batch, every_row=True)[1][batch.values.offsets[1:] - 1]
+        return made
 
     def _outputs(self, which: Tensor, net: nn.Module) -> Tensor:
         batch: Any = sequence_batch(self.seen.select(which.numpy())[0])
@@ -99,7 +107,7 @@ def token_subject(
     start = None
     if config.task == "classify" and (lengths > MOST_TOKENS).any():
         start = np.maximum(lengths - MOST_TOKENS, 0)
-        notes.append(f"Of {int((start > 0).sum())} texts only the last {MOST_TOKENS} tokens were looked at.")
+        notes.append(f"Of texts longer than {MOST_TOKENS} tokens only the last {MOST_TOKENS} were looked at.")
     seen, _ = everything.select(which, start, None if start is None else lengths)
     known = np.full(len(which), np.nan)
     task: Any = lambda settings: "the data have no labels to train on"  # noqa: E731
@@ -132,7 +140,7 @@ def token_subject(
         seen=seen,
         truth=known,
         task_=task,
-        loss_name="the loss" if truth is not None else "the answer's own likelihood (the data have no labels)",
+        loss_name=loss_words(config, truth is not None),
     )
 
 
