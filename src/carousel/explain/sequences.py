@@ -180,8 +180,8 @@ def _pieces(which: Ints, lengths: Ints, most: int, notes: list[str]) -> tuple[In
     count = np.where(lengths > most, np.clip(lengths // most, 1, max(1, room)), 1)
     if (lengths > most).any():
         notes.append(
-            f"Of sequences longer than {most:,} steps (the longest has {int(lengths.max()):,}) pieces of {most:,} steps were"
-            f" looked at, {int(count[lengths > most].sum()):,} in all, each with an empty memory at its beginning."
+            f"Of sequences longer than {most:,} steps (the longest has {int(lengths.max()):,}) pieces of {most:,} steps"
+            f" were looked at, {int(count[lengths > most].sum()):,} in all, each with an empty memory at its beginning."
         )
     owner = np.repeat(np.arange(len(which)), count)
     number = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
