@@ -18,7 +18,8 @@ from carousel.evaluate_texts import evaluate_language, evaluate_pairs
 from carousel.generation import stream_of
 from carousel.heads.search import Beam
 from carousel.ngrams import KneserNey
-from carousel.text_baselines import ROUNDS, Dictionary, Retrieval, _index, lexicon, split_words
+from carousel.phrases import LONGEST, PhraseTranslator, _grown, _phrases
+from carousel.text_baselines import ROUNDS, Dictionary, Retrieval, index_words, lexicon, split_words
 from carousel.textmetrics import bleu, bootstrap, resampled_bleu
 
 SOURCES = ["das Haus ist klein", "das Haus", "ein Buch ist klein", "das Buch", "ein Haus", "klein"]
@@ -41,8 +42,8 @@ def slow_lexicon(given: list[list[str]], made: list[list[str]]) -> dict[tuple[st
 
 
 def test_the_dictionary_is_what_expectation_maximisation_gives():
-    sources, given = _index(split_words(text) for text in SOURCES)
-    targets, made = _index(split_words(text) for text in TARGETS)
+    sources, given = index_words(split_words(text) for text in SOURCES)
+    targets, made = index_words(split_words(text) for text in TARGETS)
     pairs, chance = lexicon(given, made, len(sources), len(targets))
     expected = slow_lexicon([t.split() for t in SOURCES], [t.split() for t in TARGETS])
     found = {
@@ -52,6 +53,42 @@ def test_the_dictionary_is_what_expectation_maximisation_gives():
     for pair, p in expected.items():
         assert found[pair] == pytest.approx(p, abs=1e-12)
     assert Dictionary(SOURCES, TARGETS).translate(["ein Buch , klein !", "Hund"]) == ["a book, small!", "Hund"]
+
+
+def test_phrases_are_those_that_agree_with_the_alignment():
+    """Against the definition of Koehn et al. 2003: some link inside, none from inside to outside."""
+    draw = np.random.default_rng(5)
+    for _ in range(40):
+        m, n = (int(k) for k in draw.integers(1, 8, 2))
+        links = {(int(draw.integers(m)), int(draw.integers(n))) for _ in range(int(draw.integers(1, 7)))}
+        expected = {
+            (a, b, c, d)
+            for a in range(m)
+            for b in range(a + 1, min(a + LONGEST, m) + 1)
+            for c in range(n)
+            for d in range(c + 1, min(c + LONGEST, n) + 1)
+            if any(a <= i < b and c <= j < d for i, j in links)
+            and not any((a <= i < b) != (c <= j < d) for i, j in links)
+        }
+        found = list(_phrases(links, m, n))
+        assert len(found) == len(set(found))
+        assert set(found) == expected
+
+
+def test_links_grow_from_the_intersection_within_the_union():
+    sure, union = {(0, 0), (3, 3)}, {(0, 0), (1, 1), (3, 3), (3, 2), (0, 5), (2, 3)}
+    assert _grown(sure, union) == {(0, 0), (1, 1), (3, 3), (3, 2), (2, 3)}
+
+
+def test_phrases_move_words_within_them_and_unseen_words_are_copied():
+    source = ["hat den Ball gesehen", "hat den Hund gesehen", "der Mann", "der Mann hat den Hund", "Ball"] * 3
+    target = ["saw the ball", "saw the dog", "the man", "the man saw the dog", "ball"] * 3
+    model = PhraseTranslator(source, target)
+    assert model.translate(["der Mann hat den Ball gesehen", "", "der Mann Xaver"]) == [
+        "the man saw the ball",
+        "",
+        "the man Xaver",
+    ]
 
 
 def test_retrieval_is_the_largest_cosine():
@@ -103,6 +140,8 @@ def test_translations_stand_beside_copies_and_a_dictionary(translator):
     assert re.search(r"\| copy \| [\d.]+ \| [\d.]+ \|", text)
     assert "case:lc" in text
     assert "- 6 texts" in text
+    phrases = PhraseTranslator([t.lower() for t in SOURCES], TARGETS).translate([t.lower() for t in SOURCES])
+    assert found.rows["phrase by phrase"]["BLEU"] == bleu(phrases, TARGETS, lowercase=True).score > 99
     alone = evaluate_pairs(translator, SOURCES, TARGETS)
     assert "word by word" not in alone.rows
     assert "without the pairs of training" in alone.markdown()

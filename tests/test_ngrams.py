@@ -29,7 +29,7 @@ def slow(training: list[int], order: int, history: tuple[int, ...], token: int) 
         if len(context) < n - 1:
             break
         ones, twos = sum(c == 1 for c in own.values()), sum(c == 2 for c in own.values())
-        discount = ones / (ones + 2 * twos) if ones else 0.0
+        discount = ones / (ones + 2 * twos) if ones else 0.5
         after: dict = defaultdict(int)
         for gram, count in own.items():
             if gram[:-1] == context:
@@ -66,3 +66,11 @@ def test_what_cannot_be_counted_is_refused():
         KneserNey(np.arange(4), size=3, order=2)
     with pytest.raises(ValueError, match="more tokens than that, got 5 and 4 tokens"):
         KneserNey(np.arange(4), size=4)
+
+
+def test_what_never_came_has_a_chance_even_after_texts_that_only_repeat():
+    model = KneserNey(np.array([0, 1, 2, 3] * 9), size=V, order=3)
+    found = np.array([model.probability(np.array([0, 1, k]))[-1] for k in range(V)])
+    assert found.min() > 0
+    assert found.argmax() == 2
+    assert found.sum() == pytest.approx(1)

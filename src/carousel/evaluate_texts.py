@@ -11,6 +11,7 @@ from carousel.generation import stream_of
 from carousel.heads.search import Beam
 from carousel.inputs.dialogues import DialogueInput
 from carousel.ngrams import KneserNey
+from carousel.phrases import PhraseTranslator
 from carousel.replies import Mutual
 from carousel.text_baselines import Dictionary, Retrieval, commonest
 from carousel.textmetrics import bleu, bootstrap, chrf, distinct, resampled_bleu, share_of_commonest
@@ -83,7 +84,8 @@ def evaluate_pairs(
     """A fitted `Translator` on pairs that it was not trained on, given as to its `fit`; of a model of dialogues the
     replies that `mutual` ranks.
 
-    Translations: BLEU and chrF beside copies of the source and, given the pairs of training, a dictionary word by word.
+    Translations: BLEU and chrF beside copies of the source and, given the pairs of training, a dictionary word by word
+    and a phrase-based translator.
     Replies: perplexity, variety and BLEU beside the reply to the most similar context, and the commonest reply.
     """
     given = model.config_.input
@@ -91,15 +93,15 @@ def evaluate_pairs(
     known = None if train is None else model.pairs(train, train_y, "train")
     if given.out.lowercase:
         right = [text.lower() for text in right]
-        known = known and tuple([text.lower() for text in side] for side in known)
+        known = None if known is None else tuple([text.lower() for text in side] for side in known)
     if isinstance(given, DialogueInput):
         return _replies(model, (left, right), known, mutual or Mutual())
     made = model.translate(left) if beam is None else model.translate(left, beam=beam)
     found = TextEvaluation("translate", len(left))
     methods = {MODEL: made, "copy": [text.lower() for text in left] if given.out.lowercase else left}
     if known:
-        words = Dictionary(*known)
-        methods["word by word"] = words.translate(methods["copy"])
+        methods["word by word"] = Dictionary(*known).translate(methods["copy"])
+        methods["phrase by phrase"] = PhraseTranslator(*known).translate(methods["copy"])
     for name, texts in methods.items():
         score = bleu(texts, right, lowercase=given.out.lowercase)
         found.rows[name] = {"BLEU": score.score, "chrF": chrf(texts, right).score}

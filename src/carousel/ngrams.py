@@ -57,7 +57,7 @@ class KneserNey:
             heads, owner = np.unique(contexts[first], return_inverse=True)
             totals = np.bincount(owner, counts).astype(np.float64)
             ones, twos = int((counts == 1).sum()), int((counts == 2).sum())
-            discount = ones / (ones + 2 * twos) if ones else 0.0
+            discount = ones / (ones + 2 * twos) if ones else 0.5  # what never came leaves no token without a chance
             followers = np.bincount(owner).astype(np.float64)
             self._orders.append(_Order(kept, counts.astype(np.float64), heads, totals, followers, discount))
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Dictionary", "Retrieval", "commonest", "join_words", "split_words"]
+__all__ = ["Dictionary", "Retrieval", "commonest", "index_words", "join_words", "split_words"]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -47,8 +47,8 @@ class Dictionary:
     """
 
     def __init__(self, source: Sequence[str], target: Sequence[str]) -> None:
-        self.sources, given = _index(split_words(text) for text in source)
-        self.targets, made = _index(split_words(text) for text in target)
+        self.sources, given = index_words(split_words(text) for text in source)
+        self.targets, made = index_words(split_words(text) for text in target)
         self.best = dict[str, str]()
         pairs, chance = lexicon(given, made, len(self.sources), len(self.targets))
         rows, columns = pairs // len(self.targets), pairs % len(self.targets)
@@ -89,8 +89,12 @@ def lexicon(given: list[Ints], made: list[Ints], sources: int, targets: int) -> 
     return pairs, chance
 
 
-def _index(texts: Iterable[list[str]]) -> tuple[list[str], list[Ints]]:
-    """Words by number, 0 being nothing, and the numbers of each text."""
+def index_words(texts: Iterable[list[str]]) -> tuple[list[str], list[Ints]]:
+    """Words by number, 0 being nothing, and the numbers of each text.
+
+    >>> index_words([["a", "b"], ["b"]])
+    (['', 'a', 'b'], [array([1, 2]), array([2])])
+    """
     number = {NOTHING: 0}
     found = [np.array([number.setdefault(word, len(number)) for word in words], np.int64) for words in texts]
     return list(number), found

@@ -51,6 +51,7 @@ def multi30k(seed: int, *, quick: bool = False) -> Found:
         "BLEU_from": found.intervals["BLEU"][0],
         "BLEU_to": found.intervals["BLEU"][1],
         "chrF": found.rows["LSTM"]["chrF"],
+        "phrase_by_phrase_BLEU": found.rows["phrase by phrase"]["BLEU"],
         "word_by_word_BLEU": found.rows["word by word"]["BLEU"],
         "copy_BLEU": found.rows["copy"]["BLEU"],
         "validation_BLEU": tried[chosen],
