@@ -76,8 +76,8 @@ void forward(const ConvPlan& plan, const std::vector<int64_t>& dims, const Addre
     carousel::forward(layer, to);
 }
 
-// from: the reserve, gradients of y, h and c; out: gradients of W x, U h, h0, c0 and x, and of the weights that are
-// vectors, in the weights' order after two that are not looked at.
+// from: the reserve, gradients of y, h and c, and y; out: gradients of W x, U h, h0, c0 and x, and of the weights that
+// are vectors, in the weights' order after two that are looked at where conv_gives_matrices().
 void backward(const ConvPlan& plan, const std::vector<int64_t>& dims, const Addresses& in,
               const Addresses& weight_addresses, const Addresses& from, const Addresses& out,
               const Addresses& weight_out, int threads) {
@@ -87,6 +87,7 @@ void backward(const ConvPlan& plan, const std::vector<int64_t>& dims, const Addr
     to.of_y = pointer(from.at(1));
     to.of_h = pointer(from.at(2));
     to.of_c = pointer(from.at(3));
+    to.y = pointer(from.at(4));
     to.of_x_z = pointer(out.at(0));
     to.of_h_z = pointer(out.at(1));
     to.h0 = pointer(out.at(2));
@@ -103,6 +104,16 @@ int64_t reserve_width(const ConvPlan& plan) {
     layer.spec = plan.spec;
     layer.hidden = plan.hidden;
     return carousel::reserve_width(layer);
+}
+
+bool gives_matrices(const ConvPlan& plan, int64_t height, int64_t width) {
+    carousel::ConvLayer layer;
+    layer.type = plan.type;
+    layer.spec = plan.spec;
+    layer.window = plan.window;
+    layer.height = height;
+    layer.width = width;
+    return carousel::gives_matrices(layer);
 }
 
 }  // namespace
@@ -131,4 +142,5 @@ void bind_conv(nb::module_& m) {
     m.def("conv_forward", &forward);
     m.def("conv_backward", &backward);
     m.def("conv_reserve_width", &reserve_width);
+    m.def("conv_gives_matrices", &gives_matrices);
 }

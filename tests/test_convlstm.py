@@ -372,7 +372,7 @@ MUTANTS = {
     ),
     "no gradient of the peepholes": (
         "native", "peephole", "ragged",
-        "    found = [_frames(of_x)", "    vectors[4].zero_()\n    found = [_frames(of_x)",
+        "    every = [", "    of_weights[4].zero_()\n    every = [",
     ),
     "the first step's weight gradient without its state": (
         "native", "plain", "time-major", "of[:batch], h, weight", "of[:batch], h * 0, weight",

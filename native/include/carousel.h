@@ -159,9 +159,11 @@ struct ConvOutputs {
 };
 
 // Backward through the states. The gradients of W x and of U h, [N, height, width, G*H], are the same without layer
-// norm: one buffer then. What remains, the gradients of the matrices, are plain convolutions with them.
+// norm: one buffer then. What remains, the gradients of the matrices, are plain convolutions with them. Where
+// gives_matrices(), neither is given out, and the gradients of the matrices are.
 struct ConvGradients {
     const void* reserve = nullptr;
+    const void* y = nullptr;     // [N, height, width, H] forward's own; looked at where gives_matrices()
     const void* of_y = nullptr;  // [N, height, width, H]
     const void* of_h = nullptr;  // [B, height, width, H]
     const void* of_c = nullptr;  // [B, height, width, H]
@@ -171,10 +173,13 @@ struct ConvGradients {
     void* x = nullptr;   // [N, height, width, I], or null; only with stride and dilation 1 and without layer norm
     void* h0 = nullptr;  // [B, height, width, H]
     void* c0 = nullptr;  // [B, height, width, H]
-    Weights weights;     // the vectors; the matrices are left alone
+    Weights weights;     // the vectors, and where gives_matrices() the matrices
 };
 
 int64_t reserve_width(const ConvLayer& layer);
+
+// Whether backward works out the gradients of both matrices; it depends on type, spec, window and the states' size.
+bool gives_matrices(const ConvLayer& layer);
 
 void forward(const ConvLayer& layer, const ConvOutputs& out);
 void backward(const ConvLayer& layer, const ConvGradients& gradients);

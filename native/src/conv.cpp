@@ -109,6 +109,13 @@ Layer rows_of(const ConvLayer& layer) {
 
 int64_t reserve_width(const ConvLayer& layer) { return reserve_width(rows_of(layer)); }
 
+bool gives_matrices(const ConvLayer& c) {
+    const Window& w = c.window;
+    bool fits = c.type == Type::f32 && !c.spec.layer_norm && c.height * c.width >= 256;
+    for (int k = 0; k < 2; ++k) fits = fits && w.kernel[k] == 3 && w.stride[k] == 1 && w.dilation[k] == 1;
+    return fits;
+}
+
 void forward(const ConvLayer& layer, const ConvOutputs& out) {
     if (out.reserve) {
         const int64_t numbers = layer.frames * layer.height * layer.width * reserve_width(layer);
@@ -118,9 +125,11 @@ void forward(const ConvLayer& layer, const ConvOutputs& out) {
 }
 
 void backward(const ConvLayer& layer, const ConvGradients& gradients) {
+    if (gives_matrices(layer) && !(gradients.y && gradients.weights.weight_ih && gradients.weights.weight_hh))
+        throw std::invalid_argument("the gradients of the matrices need y and places of their own");
     const size_t size = layer.type == Type::f64 ? 8 : layer.type == Type::f32 ? 4 : 2;
     const int64_t numbers = layer.frames * layer.height * layer.width * (layer.spec.coupled ? 3 : 4) * layer.hidden;
-    prefer_large_pages(gradients.of_x_z, static_cast<size_t>(numbers) * size);
+    if (!gives_matrices(layer)) prefer_large_pages(gradients.of_x_z, static_cast<size_t>(numbers) * size);
     if (gradients.of_h_z != gradients.of_x_z) prefer_large_pages(gradients.of_h_z, static_cast<size_t>(numbers) * size);
     const Window& w = layer.window;
     const bool plain = !layer.spec.layer_norm && w.stride[0] * w.stride[1] * w.dilation[0] * w.dilation[1] == 1;

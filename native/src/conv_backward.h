@@ -134,7 +134,11 @@ struct ConvBackDesk {
     T *of_x = nullptr, *of_h = nullptr;       // [U][W] of one place, with layer norm
     T *shown = nullptr, *of_shown = nullptr;  // [Hp] likewise
     T* of_c = nullptr;                        // [Hp]
-    T* totals = nullptr;                      // [U] ConvTotals of places that are worked on together
+    T* frame = nullptr;                       // [places, N] z of one frame, with Winograd's filtering; a team's own
+    const T **seen_at = nullptr, **z_at = nullptr;  // [weight_tiles][parts] of x, then of h, and [weight_tiles][4]
+    T *seen_part = nullptr, *z_part = nullptr;      // [weight_tiles][I + H], [weight_tiles][Np]
+    T *step_sums = nullptr, *sums_of = nullptr;     // [parts][I + H][Np] of a frame, and of all
+    T* totals = nullptr;                            // [U] ConvTotals of places that are worked on together
     Sums<T> sums;
 
     static ConvBackDesk carve(Carver& carver, const ConvLayer& conv, const Layer& layer) {
@@ -147,7 +151,15 @@ struct ConvBackDesk {
             d.capacity = tiles_together(N, TileGrid(conv).count());
             d.seen = carver.take<T>(parts * apart_of<T>(d.capacity, N));
             d.m = carver.take<T>(parts * apart_of<T>(d.capacity, z.Hp > Ip ? z.Hp : Ip));
-            d.zeros = carver.take<T>(N);
+            d.zeros = carver.take<T>(N > conv.input ? N : conv.input);
+            d.frame = carver.take<T>(places * N);
+            d.seen_at = carver.take<const T*>(2 * weight_tiles * parts);
+            d.z_at = carver.take<const T*>(weight_tiles * 4);
+            const int64_t rows = conv.input + conv.hidden, Np = padded<T>(N);
+            d.seen_part = carver.take<T>(weight_tiles * rows);
+            d.z_part = carver.take<T>(weight_tiles * Np);
+            d.step_sums = carver.take<T>(parts * rows * Np);
+            d.sums_of = carver.take<T>(parts * rows * Np);
         } else {
             d.capacity = places_together<S>(K, places);
             d.z = carver.take<L>((d.capacity + slack) * operand_stride<S>(K));
@@ -187,6 +199,7 @@ class ConvBackward {
           clip_(static_cast<T>(layer.spec.cell_clip)),
           places_(conv.height * conv.width),
           N_(z_.G * z_.H),
+          in_parts_(by_winograd<S>(conv)),
           grid_(conv),
           mine_(places_of(conv, team)),
           of_z_(state_view(conv, N_)),
@@ -199,7 +212,9 @@ class ConvBackward {
         for (int64_t t = length; t-- > 0;) {
             frame_ = frame_of(conv_, b, t);
             before_ = t ? frame_of(conv_, b, t - 1) : -1;
-            step();
+            z_frame_ =
+                in_parts_ ? reinterpret_cast<S*>(desk_.frame) : static_cast<S*>(to_.of_x_z) + frame_ * places_ * N_;
+            step(b);
         }
         for (int64_t p = mine_.first; p < mine_.last; ++p)
             for (int64_t k = 0; k < z_.H; k += VL<T>) {
@@ -224,17 +239,18 @@ class ConvBackward {
 
     // The gradient of h at a place asks for those of z around it. One worker alone works them out as they are needed,
     // while they are in cache; several wait for each other.
-    void step() {
+    void step(int64_t b) {
         ready_ = mine_.first;
         if (team_.count > 1) {
             until(mine_.last);
             team_.barrier->wait();
         }
-        const S* z = static_cast<const S*>(to_.of_h_z) + frame_ * places_ * N_;
-        if (by_winograd<S>(conv_))
-            through_tiles(z);
-        else
-            through_places(z);
+        if (in_parts_) {
+            through_tiles();
+            weights(b);
+        } else {
+            through_places(static_cast<const S*>(to_.of_h_z) + frame_ * places_ * N_);
+        }
         if (team_.count > 1) team_.barrier->wait();  // tiles are shared out in another way than places
     }
 
@@ -261,23 +277,56 @@ class ConvBackward {
         }
     }
 
-    void through_tiles(const S* z) {
+    void through_tiles() {
         if constexpr (__is_same(S, float)) {
             const Share mine(grid_.count(), team_.index, team_.count);
             const int64_t apart = apart_of<T>(desk_.capacity, N_);
-            __builtin_memset(desk_.zeros, 0, sizeof(T) * static_cast<size_t>(N_));
             for (int64_t first = mine.first; first < mine.last; first += desk_.capacity) {
                 const int64_t n = mine.last - first < desk_.capacity ? mine.last - first : desk_.capacity;
                 until(((first + n - 1) / grid_.across * 2 + 3) * conv_.width);
-                see_tiles(grid_, z, N_, desk_.zeros, first, n, desk_.seen, N_, apart);
+                see_tiles(grid_, z_frame_, N_, desk_.zeros, first, n, desk_.seen, N_, apart);
                 each_place(back_.h, first, n, apart,
                            [&](int64_t place, int64_t k, V v) { store(desk_.h + place * z_.Hp + k, v); });
                 if (!back_.of_x) continue;
                 each_place(back_.x, first, n, apart, [&](int64_t place, int64_t k, V v) { deliver_x(place, k, v); });
             }
-        } else {
-            (void)z;
         }
+    }
+
+    // The frame's share of the gradients of both matrices: sums over its tiles first, then over frames, which keeps
+    // more digits than one long sum.
+    void weights(int64_t b) {
+        if constexpr (__is_same(S, float)) {
+            const Share mine(grid_.count(), team_.index, team_.count);
+            const int64_t I = conv_.input, H = conv_.hidden, K = I + H, Np = padded<T>(N_);
+            const S* x = static_cast<const S*>(conv_.x) + frame_ * places_ * I;
+            const S* h = before_ < 0 ? static_cast<const S*>(conv_.h0) + b * places_ * H
+                                     : static_cast<const S*>(to_.y) + before_ * places_ * H;
+            const T** const h_at = desk_.seen_at + weight_tiles * parts;
+            for (int64_t first = mine.first; first < mine.last; first += weight_tiles) {
+                const int64_t n = mine.last - first < weight_tiles ? mine.last - first : weight_tiles;
+                find_tiles(grid_, x, I, desk_.zeros, first, n, 4, 1, desk_.seen_at);
+                find_tiles(grid_, h, H, desk_.zeros, first, n, 4, 1, h_at);
+                find_tiles(grid_, z_frame_, N_, desk_.zeros, first, n, 2, 0, desk_.z_at);
+                for (int p = 0; p < parts; ++p) {
+                    see_part(desk_.seen_at, n, 4, I, input_rows[p / 4], input_rows[p % 4], desk_.seen_part, K);
+                    see_part(h_at, n, 4, H, input_rows[p / 4], input_rows[p % 4], desk_.seen_part + I, K);
+                    see_part(desk_.z_at, n, 2, N_, output_rows[p / 4], output_rows[p % 4], desk_.z_part, Np);
+                    add_part(desk_.step_sums + p * K * Np, K, Np, n, first > mine.first);
+                }
+            }
+            for (int64_t k = 0; mine.last > mine.first && k < parts * K * Np; k += VL<T>)
+                add_to(desk_.sums_of + k, load(desk_.step_sums + k));
+        }
+    }
+
+    void add_part(T* sums, int64_t K, int64_t Np, int64_t n, bool more) const {
+        each_width<T>(0, Np / VL<T>, [&]<int NV>(int64_t group, int64_t blocks) {
+            const Panels<T> right{desk_.z_part + group * VL<T>, blocks, NV * VL<T>, Np};
+            const Place<T> to{sums + group * VL<T>, NV * VL<T>, Np};
+            product<T, NV>(StridedColumns<T>{desk_.seen_part, K, n}, K, right,
+                           {more ? to.data : nullptr, to.block, to.row}, to, Nothing{});
+        });
     }
 
     template <class Put>
@@ -361,9 +410,10 @@ class ConvBackward {
         return d;
     }
 
-    void deliver(void* to, int64_t p, int64_t u, int g, V v) const {
+    // To a frame of gradients of W x or of U h.
+    void deliver(S* to, int64_t p, int64_t u, int g, V v) const {
         const int64_t k = u * VL<T>;
-        store_narrow(static_cast<S*>(to) + (frame_ * places_ + p) * N_ + g * z_.H + k, v, z_.H - k);
+        store_narrow(to + p * N_ + g * z_.H + k, v, z_.H - k);
     }
 
     void plain(int64_t p) {
@@ -372,7 +422,7 @@ class ConvBackward {
             const Saved v = saved(p, u);
             const V shown = tanh<T>(v.c), of = of_output(p, u);
             const auto d = pass(p, u, v, of * shown, of * v.gate[Cell::O] * (one - shown * shown));
-            for (int g = 0; g < Cell::gates; ++g) deliver(to_.of_x_z, p, u, g, d.z[g]);
+            for (int g = 0; g < Cell::gates; ++g) deliver(z_frame_, p, u, g, d.z[g]);
         }
     }
 
@@ -405,12 +455,13 @@ class ConvBackward {
                 store(desk_.of_h + k, d.z[g] * load(packed_.norm_h + k));
             }
         }
+        S* const h_frame = static_cast<S*>(to_.of_h_z) + frame_ * places_ * N_;
         normalise_backward(desk_.of_x, x, z_.W, z_.W, reserve_.scale(row)[0], z_.U, z_.G, z_.H);
         normalise_backward(desk_.of_h, h, z_.W, z_.W, reserve_.scale(row)[1], z_.U, z_.G, z_.H);
         for (int64_t u = 0; u < z_.U; ++u)
             for (int g = 0; g < Cell::gates; ++g) {
-                deliver(to_.of_x_z, p, u, g, load(desk_.of_x + u * z_.W + g * VL<T>));
-                deliver(to_.of_h_z, p, u, g, load(desk_.of_h + u * z_.W + g * VL<T>));
+                deliver(z_frame_, p, u, g, load(desk_.of_x + u * z_.W + g * VL<T>));
+                deliver(h_frame, p, u, g, load(desk_.of_h + u * z_.W + g * VL<T>));
             }
     }
 
@@ -424,12 +475,14 @@ class ConvBackward {
     const Spec spec_;
     const T clip_;
     const int64_t places_, N_;
+    const bool in_parts_;
     const TileGrid grid_;
     const Share mine_;
     const View of_z_;
     const Reserve<T> reserve_;
     Totals* const totals_;
     int64_t frame_ = 0, before_ = 0;
+    S* z_frame_ = nullptr;
     int64_t ready_ = 0;  // places of this frame, before which all have their gradients of z
 };
 

@@ -12,6 +12,7 @@ namespace {
 constexpr double nan_value = std::numeric_limits<double>::quiet_NaN();
 constexpr double smallest = 0.01;  // of a forecast's scale, in scaled units: no column is ever certain
 constexpr int64_t inverse_bytes = 1 << 20;
+constexpr int64_t most_values = 1 << 24;  // that a view keeps of a sequence: 128 MiB
 
 size_t size_of(int64_t n) { return static_cast<size_t>(n); }
 
@@ -57,6 +58,7 @@ void Scorer::finish() {
                 throw std::invalid_argument("a view has one of each number for each column");
         if (v.rows < 1 || v.correlation.size() != size_of(C * C) || v.inverse.size() != size_of(C * C))
             throw std::invalid_argument("a view has rows, and correlations of all columns");
+        if (v.rows > most_values / C) throw std::invalid_argument("a view has more rows than a stream can keep");
         memory_ += v.rows * C + 1 + 2 * C;
         std::vector<Inverse> of_view(slots);
         for (Inverse& slot : of_view) slot.seen.resize(size_of(C)), slot.matrix.resize(size_of(C * C));

@@ -14,6 +14,7 @@ namespace {
 constexpr double largest = 1e140;  // as in inputs/columns.py: beyond it, squares leave the range
 
 constexpr double nan_value = std::numeric_limits<double>::quiet_NaN();
+constexpr int64_t most_rows = int64_t{1} << 53;  // of a stream; counts beyond it come from no stream
 
 // NaN where x is.
 double scaled(const NumberColumn& c, double x, double bound) {
@@ -75,13 +76,15 @@ void Program::finish() {
     pool_floats_ = pooling <= Pooling::last ? 0 : P + (pooling == Pooling::attention ? 2 : 0);
     state_floats_ = stacks.front().state_floats();
     member_floats_ = whole(state_floats_ + pool_floats_);
+    const bool fixed = !static_numbers.empty() || !static_categories.empty();
     int64_t widest = 0;
     for (size_t m = 0; m < stacks.size(); ++m) {
         const Head& head = heads[m];
         const int64_t inner = head.hidden ? head.hidden.outputs() : P;
         if (stacks[m].input() != input_ || stacks[m].output() != P || head.out.inputs() != inner ||
             (head.hidden && head.hidden.inputs() != P) || (pooling == Pooling::attention) != bool(head.attention) ||
-            head.out.outputs() != logits())
+            head.out.outputs() != logits() ||
+            (fixed && (initial[m].inputs() > input_ || initial[m].outputs() != stacks[m].plain_floats())))
             throw std::invalid_argument("the sizes of stack and head do not fit the input");
         widest = std::max({widest, head.out.padded(), head.hidden ? head.hidden.padded() : 0, lanes});
     }
@@ -183,7 +186,7 @@ Verdict Program::check(const void* stream, const Row& row, float* x) const {
     for (size_t k = 0; k < categories.size(); ++k)
         if (row.codes[k] < 0 || row.codes[k] >= categories[k].codes)
             return {Refusal::unknown_code, static_cast<int64_t>(k)};
-    if (!std::isfinite(row.time)) return {Refusal::no_time};
+    if (!(std::abs(row.time) <= largest)) return {Refusal::no_time};
     if (*v.rows && row.time < *v.time) return {Refusal::backwards};
     return {};
 }
@@ -381,7 +384,7 @@ bool Program::load(const uint8_t* from, void* stream) const {
     const int64_t plain = stacks.front().plain_floats();
     std::vector<int64_t> head(static_cast<size_t>(words()));
     take(from, head.data(), words());
-    if (head[0] < 0 || head[1] < 0 || head[1] > 1) return false;
+    if (head[0] < 0 || head[0] > most_rows || head[1] < 0 || head[1] > 1) return false;
     for (size_t k = 0; k < static_categories.size(); ++k) {
         const int64_t code = head[static_cast<size_t>(3 + 2 * gapped_) + k];
         if (code < 0 || code >= static_categories[k].codes) return false;

@@ -15,6 +15,8 @@ namespace {
 constexpr double nan_value = std::numeric_limits<double>::quiet_NaN();
 constexpr float never = -1;  // the age before a first observation
 constexpr int64_t per_target = 4, per_lag = 4;
+constexpr int64_t most_rows = int64_t{1} << 53;  // of a series; counts beyond it come from no series
+constexpr double most_bytes = 4e9;               // of a series
 
 size_t size_of(int64_t n) { return static_cast<size_t>(n); }
 int64_t count_of(const auto& items) { return static_cast<int64_t>(items.size()); }
@@ -38,12 +40,17 @@ void Forecast::finish() {
     if (context < 1 || H < 1 || K < 1 || stacks.empty() || decoders.size() != stacks.size())
         throw std::invalid_argument("a forecast has context, horizon, targets and members");
     reach_ = context;
-    for (const int64_t m : seasons) reach_ = std::max(reach_, context + m);
+    for (const int64_t m : seasons) {
+        if (m < 1 || m > most_rows) throw std::invalid_argument("a season has too many rows, or none");
+        reach_ = std::max(reach_, context + m);
+    }
     channels_ = K * (per_target + S);
     row_numbers_ = feature_numbers + known_numbers + uneven;
     row_codes_ = count_of(features) + count_of(known);
     step_numbers_ = channels_ + row_numbers_;
     ahead_numbers_ = per_lag * K * S + known_numbers + uneven;
+    if (static_cast<double>(reach_) * static_cast<double>(2 + 2 * K + row_numbers_ + row_codes_) * 8 > most_bytes)
+        throw std::invalid_argument("a window reaches further back than a stream can keep");
     input_ = step_numbers_ + width_of(features) + width_of(known);
     ahead_ = ahead_numbers_ + width_of(known);
     fixed_ = 2 * K + static_numbers + width_of(fixed);
@@ -146,7 +153,10 @@ bool Forecast::sound(const void* series) const {
             if (codes[k] < 0 || codes[k] >= books[k].codes) return false;
         return true;
     };
-    if (*v.rows < 0 || *v.start < 0 || *v.start > reach_ || *v.oldest < 0 || *v.oldest >= reach_) return false;
+    if (*v.rows < 0 || *v.rows > most_rows || *v.start < 0 || *v.start > reach_ || *v.oldest < 0 || *v.oldest >= reach_)
+        return false;
+    if (*v.rows && !(std::isfinite(*v.first) && std::isfinite(latest(series)) && *v.first <= latest(series)))
+        return false;
     for (int64_t r = 0; r < reach_; ++r) {
         const int64_t* codes = v.codes + r * row_codes_;
         if (!in_range(features, codes) || !in_range(known, codes + features.size())) return false;

@@ -14,10 +14,7 @@ inline constexpr int64_t parts = 16;
 
 template <class S>
 inline bool by_winograd(const ConvLayer& c) {
-    const Window& w = c.window;
-    bool fits = __is_same(S, float) && !c.spec.layer_norm && c.height * c.width >= 256;
-    for (int k = 0; k < 2; ++k) fits = fits && w.kernel[k] == 3 && w.stride[k] == 1 && w.dilation[k] == 1;
-    return fits;
+    return __is_same(S, float) && gives_matrices(c);
 }
 
 // Tiles of a frame, in rows as its places are.
@@ -119,6 +116,83 @@ inline void see_weight(const T* weight, int64_t N, int64_t C, bool turned, T* to
                 const T a = rows[i][0], b = rows[i][1], d = rows[i][2];
                 const T seen[] = {a, (a + b + d) / 2, (a - b + d) / 2, d};
                 for (int j = 0; j < 4; ++j) to[((i * 4 + j) * N + n) * K + column + c] = seen[j];
+            }
+        }
+}
+
+// For the gradient of the weight, part by part: of the products' operands one part each stays in cache, and their sums.
+// B' x B and A z A' of part i, j are sums of four numbers with the factors of rows i and j below.
+inline constexpr int64_t weight_tiles = 96;  // worked on together
+
+struct PartRow {
+    int first, second;
+    float factor, other;
+};
+inline constexpr PartRow input_rows[4] = {{0, 2, 1, -1}, {1, 2, 1, 1}, {2, 1, 1, -1}, {1, 3, 1, -1}};  // rows of B'
+inline constexpr PartRow output_rows[4] = {{0, 1, 1, 0}, {0, 1, 1, 1}, {0, 1, 1, -1}, {0, 1, 0, -1}};  // rows of A
+
+// Where the numbers of n tiles lie, `side` x `side` of each, from `before` places before its first one.
+template <class T>
+inline void find_tiles(const TileGrid& grid, const T* frame, int64_t channels, const T* zeros, int64_t first, int64_t n,
+                       int64_t side, int64_t before, const T** to) {
+    for (int64_t i = 0; i < n; ++i) {
+        const int64_t y0 = (first + i) / grid.across * 2 - before, x0 = (first + i) % grid.across * 2 - before;
+        for (int64_t p = 0; p < side * side; ++p) {
+            const int64_t y = y0 + p / side, x = x0 + p % side;
+            const bool inside = y >= 0 && y < grid.height && x >= 0 && x < grid.width;
+            *to++ = inside ? frame + (y * grid.width + x) * channels : zeros;
+        }
+    }
+}
+
+// One part of n tiles that find_tiles found: rows of `channels` numbers, `stride` apart.
+template <class T>
+inline void see_part(const T* const* tiles, int64_t n, int64_t side, int64_t channels, const PartRow& row,
+                     const PartRow& column, T* to, int64_t stride) {
+    const Vec<T> a = all(T(row.factor * column.factor)), b = all(T(row.factor * column.other));
+    const Vec<T> c = all(T(row.other * column.factor)), d = all(T(row.other * column.other));
+    for (int64_t i = 0; i < n; ++i, tiles += side * side, to += stride) {
+        const T *const at_a = tiles[row.first * side + column.first], *const at_b =
+                                                                          tiles[row.first * side + column.second];
+        const T *const at_c = tiles[row.second * side + column.first], *const at_d =
+                                                                           tiles[row.second * side + column.second];
+        for (int64_t k = 0; k < channels; k += VL<T>) {
+            const int64_t left = channels - k;
+            Vec<T> v = a * load_first(at_a + k, left);
+            v = fma(b, load_first(at_b + k, left), v);
+            v = fma(c, load_first(at_c + k, left), v);
+            store_first(to + k, fma(d, load_first(at_d + k, left), v), left);
+        }
+    }
+}
+
+// G' m G: the gradient of weight [N, 3, 3, C] from the sums m[part][K][Np] of `count` workers, `apart` from each other;
+// its channels are the rows from `first` on.
+template <class T>
+inline void deliver_weight(const T* sums, int64_t count, int64_t apart, int64_t K, int64_t Np, int64_t first, int64_t N,
+                           int64_t C, int64_t c0, int64_t c1, T* weight) {
+    const auto narrowed = [](T a, T b, T c, T d, T(&to)[3]) {
+        to[0] = a + (b + c) / 2;
+        to[1] = (b - c) / 2;
+        to[2] = (b + c) / 2 + d;
+    };
+    for (int64_t c = c0; c < c1; ++c)
+        for (int64_t n = 0; n < N; ++n) {
+            T m[4][4], half[4][3];
+            for (int p = 0; p < parts; ++p) {
+                T total = 0;
+                for (int64_t w = 0; w < count; ++w) total += sums[w * apart + (p * K + first + c) * Np + n];
+                m[p / 4][p % 4] = total;
+            }
+            for (int j = 0; j < 4; ++j) {
+                T column[3];
+                narrowed(m[0][j], m[1][j], m[2][j], m[3][j], column);
+                for (int i = 0; i < 3; ++i) half[j][i] = column[i];
+            }
+            for (int i = 0; i < 3; ++i) {
+                T row[3];
+                narrowed(half[0][i], half[1][i], half[2][i], half[3][i], row);
+                for (int j = 0; j < 3; ++j) weight[(n * 9 + i * 3 + j) * C + c] = row[j];
             }
         }
 }

@@ -22,6 +22,7 @@ from carousel.cell import CellSpec
 
 __all__ = ["run", "supports"]
 
+_GIVES_MATRICES: Any = getattr(_core, "conv_gives_matrices", lambda *_: False)
 TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
 
 
@@ -171,27 +172,34 @@ def _gradients(
     inputs = _inputs(fixed, x, h, c, tuple(weights))
     of_y, of_h, of_c = (t.contiguous() for t in of)  # channels last already
     n, height, width, hidden = y.shape
-    of_z = [y.new_empty(n, height, width, len(fixed.spec.gates) * hidden) for _ in range(1 + fixed.spec.layer_norm)]
+    whole = _GIVES_MATRICES(inputs.plan, height, width)  # then nobody needs the gradients of W x and of U h
+    gates = 0 if whole else len(fixed.spec.gates) * hidden
+    of_z = [y.new_empty(n, height, width, gates) for _ in range(1 + fixed.spec.layer_norm)]
     of_h0, of_c0 = torch.empty_like(of_h), torch.empty_like(of_c)
     by_core = needs[0] and not fixed.spec.layer_norm and fixed.window[1:] == ((1, 1), (1, 1))
     of_x: Tensor = torch.empty_like(inputs.held[0]) if by_core else y.new_empty(0)
-    vectors = [w.new_empty(w.shape) for w in weights]
+    found = [torch.empty_like(w) for w in inputs.weights]
     _core.conv_backward(
         inputs.plan,
         inputs.dims,
         *inputs.addresses,
-        [t.data_ptr() for t in (reserve, of_y, of_h, of_c)],
+        [t.data_ptr() for t in (reserve, of_y, of_h, of_c, y)],
         [t.data_ptr() if t.numel() else 0 for t in (of_z[0], of_z[-1], of_h0, of_c0, of_x)],
-        [w.data_ptr() for w in vectors],
+        [w.data_ptr() for w in found],
         torch.get_num_threads(),
     )
-    w_ih, w_hh = (w.contiguous(memory_format=torch.channels_last) for w in weights[:2])
-    frames = _frames(inputs.held[0])
-    found_x, vectors[0] = _convolution(_frames(of_z[0]), frames, w_ih, fixed.window, needs[0] and not by_core, needs[3])
-    if needs[4]:
-        vectors[1] = _recurrent(fixed, _frames(of_z[-1]), _frames(y), _frames(inputs.held[4]), w_hh)
-    found = [_frames(of_x) if by_core else found_x, _frames(of_h0), _frames(of_c0), *vectors]
-    return tuple(t if needed else None for t, needed in zip(found, needs, strict=True))
+    of_x = _frames(of_x) if by_core else x.new_empty(0)
+    if whole:
+        of_weights = [_frames(w) if w.dim() == 4 else w for w in found]
+    else:
+        w_ih, w_hh = (w.contiguous(memory_format=torch.channels_last) for w in weights[:2])
+        frames, need_x = _frames(inputs.held[0]), needs[0] and not by_core
+        made, of_ih = _convolution(_frames(of_z[0]), frames, w_ih, fixed.window, need_x, needs[3])
+        of_x = made if need_x else of_x
+        of_hh = _recurrent(fixed, _frames(of_z[-1]), _frames(y), _frames(inputs.held[4]), w_hh) if needs[4] else w_hh
+        of_weights = [of_ih, of_hh, *found[2:]]
+    every = [of_x, _frames(of_h0), _frames(of_c0), *of_weights]
+    return tuple(t if needed else None for t, needed in zip(every, needs, strict=True))
 
 
 def _convolution(
