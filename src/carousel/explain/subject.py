@@ -116,6 +116,7 @@ class Subject(ABC):
     notes: list[str] = field(default_factory=list)  # what was left out, as sentences
     member: int = 0
     own_steps: int = 0  # that the member was trained for
+    loss_name: str = "the loss"  # what `loss` gives, in words
 
     @property
     def inlet(self) -> nn.Module:
@@ -133,8 +134,6 @@ class Subject(ABC):
     def loss(self, which: Tensor, net: nn.Module) -> Tensor:
         """The sum of the sequences' losses as in training; where the truth is not known, minus the answer's log
         likelihood or the answer itself, as `loss_name` says."""
-
-    loss_name: str = "the loss"
 
     @abstractmethod
     def training(self, settings: TrainConfig) -> Task | str:
