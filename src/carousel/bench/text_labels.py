@@ -35,7 +35,7 @@ def snips(seed: int, *, quick: bool = False) -> Found:
 
     parts = {name: _snips(name, quick) for name in ("train", "valid", "test")}
     words = dataclasses.replace(Tagger.words_defaults, lowercase=True)
-    config = _settings(Tagger.text_defaults, seed, quick, evaluate_every=200, steps=8000, epochs=6)
+    config = _settings(Tagger.text_defaults, seed, quick, evaluate_every=200, steps=8000, epochs=20)
     started = time.process_time()
     model = Tagger(words=words, intent="intent", crf=True, config=config)
     model.fit(parts["train"][0], parts["train"][1:], valid=(parts["valid"][0], parts["valid"][1:]))
