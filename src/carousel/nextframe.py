@@ -39,9 +39,8 @@ class NextFrame(nn.Module):
             size = hidden
         self.merge = nn.ModuleList(nn.Conv2d(2 * hidden, hidden, 1) for _ in range(stack.num_layers - 1))
         self.out = nn.Conv2d(hidden + pixels, 2 * pixels, 3, padding=1)
-        with torch.no_grad():  # training starts near "as it was"
-            nn.init.zeros_(self.out.bias[:pixels])
-            nn.init.constant_(self.out.bias[pixels:], KEEP)
+        begin = torch.cat([torch.zeros(pixels), torch.full((pixels,), KEEP)])
+        self.out.bias = nn.Parameter(begin)  # training starts near "as it was"
         self.dropout = nn.Dropout(stack.dropout)
 
     @property

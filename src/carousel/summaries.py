@@ -154,7 +154,7 @@ def predictions(
         if name.startswith("boosted"):  # which cannot bin a column that its own training part has no value of
             known = np.isfinite(a).sum(0) >= min(FEW, len(a))
             a, b = (x[:, known] if known.any() else np.zeros((len(x), 1)) for x in (a, b))
-        model = _boosted(classes, seed) if name.startswith("boosted") else _linear(classes, a)
+        model = _boosted(classes, seed, _can_split(y, classes)) if name.startswith("boosted") else _linear(classes, a)
         if classes and len(np.unique(y)) < 2:
             made = np.zeros((len(b), classes))
             made[:, int(y[0])] = 1
@@ -186,7 +186,15 @@ def _linear(classes: int, train: Floats) -> Any:
     )
 
 
-def _boosted(classes: int, seed: int) -> Any:
+def _can_split(truth: NDArray[Any], classes: int) -> bool:
+    """Whether early stopping can hold out a tenth with all classes in it, as scikit-learn wants."""
+    if not classes:
+        return True
+    counts = np.unique(truth, return_counts=True)[1]
+    return bool(counts.min() >= 2 and len(truth) >= 10 * len(counts))
+
+
+def _boosted(classes: int, seed: int, early: bool) -> Any:
     """Histogram gradient boosting with scikit-learn's defaults but for a slower rate and early stopping."""
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
@@ -194,7 +202,7 @@ def _boosted(classes: int, seed: int) -> Any:
         "learning_rate": 0.05,
         "max_iter": 300,
         "l2_regularization": 1.0,
-        "early_stopping": True,
+        "early_stopping": early,
         "random_state": seed,
     }
     return HistGradientBoostingClassifier(**settings) if classes else HistGradientBoostingRegressor(**settings)
