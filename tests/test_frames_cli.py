@@ -65,7 +65,7 @@ def frames_of(video: Path) -> int:
         return sum(1 for _ in opened.decode(video=0))
 
 
-def test_classify_predict_render_and_evaluate(folder, call):
+def test_classify_predict_and_render(folder, call):
     fitted(call, "classify", "--target=way", "--encoder=4,8")
     (folder / "drawn").mkdir()
     found = call("predict", "m.safetensors", "data/clips.csv", "--out=p.csv", "--render=drawn", "--json")
@@ -78,8 +78,6 @@ def test_classify_predict_render_and_evaluate(folder, call):
     assert all(frames_of(video) == 14 for video in videos)
     one = call("predict", "m.safetensors", "data/e")
     assert one.out.startswith("path,prediction")
-    measured = call("evaluate", "m.safetensors", "data/clips.csv", "--json")
-    assert measured.status == 0, measured.err
 
 
 def test_tag_each_frame_and_draw_it(folder, call):
