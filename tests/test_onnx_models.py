@@ -30,6 +30,7 @@ from carousel.heads.search import Beam
 from carousel.heads.tag import TagHead
 from carousel.heads.translate import TranslateHead
 from carousel.inputs.clock import Grid
+from carousel.inputs.dialogues import DialogueInput
 from carousel.inputs.fitted import Column, TableInput
 from carousel.inputs.roles import Roles
 from carousel.inputs.sequence import Channel, SequenceInput
@@ -267,6 +268,7 @@ KNOWN = {
     View: "of rows centre spread correlation low high limit largest",
     TextInput: "column words",
     PairInput: "columns source target",
+    DialogueInput: "columns source target turns",
     TranslateHead: "embedding attention input_feeding shared encoder_layers dropout",
     GenerateHead: "embedding dropout input_dropout layer_dropout word_dropout",
 }
@@ -438,6 +440,22 @@ def test_translations_are_those_of_a_beam_of_one(config: ModelConfig, tmp_path: 
     close(found["log_probability"], [hypotheses[0][1] for hypotheses in expected])
     alone = run(onnx_export.model_graph(path), feeds(path, SOURCES[1:2]))
     close(alone["log_probability"], found["log_probability"][1:2])
+
+
+def test_replies_are_those_to_the_last_turns(tmp_path: Path) -> None:
+    config = translator("general", False, True, 1)
+    given = DialogueInput(("de", "en"), config.input.source, turns=2)
+    path = write(dataclasses.replace(config, input=given), tmp_path, seed=4)
+    contexts = ["ein haus\nam see", "am\nein see\nam haus", "see"]
+    expected = Translator.load(path).search(contexts, beam=Beam(1, length_penalty=0.0), longest=2.0)
+    graph = onnx_export.model_graph(path)
+    found = run(graph, feeds(path, contexts))
+    answers = [row[: int(np.argmax(row == END))] for row in found["translation"]]
+    assert given.out.decode(answers) == [hypotheses[0][0] for hypotheses in expected]
+    close(found["log_probability"], [hypotheses[0][1] for hypotheses in expected])
+    close(run(graph, feeds(path, [contexts[1].split("\n", 1)[1]]))["log_probability"], found["log_probability"][1:2])
+    (metadata,) = (json.loads(p.value) for p in onnx.load_from_string(graph).metadata_props if p.key == "carousel")
+    assert metadata["turns"] == 2
 
 
 def test_translators_have_no_single_lstm_and_no_empty_sources(tmp_path: Path) -> None:

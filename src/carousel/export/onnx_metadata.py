@@ -39,6 +39,8 @@ def metadata(
             {"vocabulary": table.words} if config.task == "generate" else {"source": table.source, "target": table.out}
         )
         found |= {name: to_json(words) for name, words in both.items()}
+        if getattr(table, "turns", 0):  # of a dialogue so many are read, each after `turn` or, one's own, after `begin`
+            found["turns"] = table.turns
         return {"carousel": json.dumps(found, ensure_ascii=False)}
     found |= {"roles": to_json(table.roles), "codes": {}}
     for column in table.embedded:
