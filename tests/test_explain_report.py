@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shutil
@@ -164,6 +165,21 @@ def test_ticks_are_round_and_inside():
     assert Scale(2, 4, 100, 0)(3) == 50
     labels = [label for _, label in time_ticks(1_700_000_000.0, 1_700_050_000.0, 6)]
     assert labels == ["00:00", "03:00", "06:00", "09:00", "12:00"]
+
+
+def test_the_figures_of_the_docs_are_those_that_the_script_draws():
+    place = Path(__file__).parent.parent / "docs" / "figures.py"
+    spec = importlib.util.spec_from_file_location("docs_figures", place)
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    for name in ("cell", "counter", "factors"):
+        kept = (place.parent / "images" / f"inside-{name}.svg").read_text()
+        assert kept == getattr(script, name)().svg(alone=True) + "\n", f"run python docs/figures.py: {name} has changed"
+    page_ = (place.parent / "inside.md").read_text()
+    for name in re.findall(r"images/(inside-[\w-]+\.svg)", page_):
+        assert (place.parent / "images" / name).exists(), name
 
 
 # The command.
