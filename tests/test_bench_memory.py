@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from carousel import cli
-from carousel.bench import memory, memory_claims, memory_trials
+from carousel.bench import memory, memory_claims, memory_learn, memory_trials
 from carousel.bench.memory_digits import SeenDigits, _moved, digit_tasks
 from carousel.bench.memory_learn import Effort, Learnt, as_tensors, judge, learn, loss_of, shown, updates
 from carousel.bench.memory_nets import KINDS, VARIANTS, build, chrono, parameters, size_for
@@ -134,6 +134,18 @@ def test_judging_knows_right_from_wrong() -> None:
     assert right == 0.0
     assert error == pytest.approx(0.01, rel=1e-4)
     assert net.training
+
+
+@pytest.mark.parametrize("rows", [1, 40, 100])
+def test_judging_in_pieces_is_judging_at_once(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(4)
+    for task in (EmbeddedReber(), Adding(30), Parity(longest=9, every_step=True)):
+        net = build("LSTM", inputs=task.inputs, outputs=task.outputs, size=6)
+        given = task.draw(30, np.random.default_rng(2))
+        monkeypatch.setattr(memory_learn, "ROWS", 10**9)
+        right, error = judge(net, task.kind, given, tolerance=0.3)
+        monkeypatch.setattr(memory_learn, "ROWS", rows)
+        assert judge(net, task.kind, given, tolerance=0.3) == (right, pytest.approx(error))
 
 
 def test_learning_counts_sequences_and_asks_twice() -> None:

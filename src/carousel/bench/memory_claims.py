@@ -104,7 +104,7 @@ def claims() -> dict[str, Claim]:
     for name, task, size, budget, seeds in languages:
         ends = task.inputs, task.outputs
         made[name] = _language(task, budget, size=size, seeds=seeds, least=seeds)
-        other = {"kind": "Transformer", "size": _equal("Transformer", *ends, size), "rates": RATES}
+        other = {"kind": "Transformer", "size": _equal("Transformer", *ends, size), "rates": RATES, "fresh": 100}
         made[f"{name}-transformer"] = _language(task, budget, seeds=1, **other)
     return made | {"digits": _digits(200_000, seeds=5, least=5)}
 
@@ -126,7 +126,7 @@ def _language(cls: Any, budget: int, kind: str = "LSTM", **more: Any) -> Claim:
     asked = cls(shortest=499, longest=500)  # other strings say when to stop: which weights last so long varies
     effort = Effort(3e-3, batch=32, budget=budget, check=budget // 40, fade=True)
     said = f"{kind}, {cls.name}: learned up to 40 symbols, asked for 500"
-    return Claim(said, cls(longest=40, every_step=True), asked, effort, kind=kind, fresh=1_000, **more)
+    return Claim(said, cls(longest=40, every_step=True), asked, effort, kind=kind, **{"fresh": 2_000} | more)
 
 
 def _digits(budget: int, **more: Any) -> Claim:

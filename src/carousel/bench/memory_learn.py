@@ -19,6 +19,8 @@ from carousel.ragged import Ragged
 
 __all__ = ["Effort", "Learnt", "as_tensors", "judge", "learn", "loss_of", "shown", "updates"]
 
+ROWS = 100_000  # that are judged together
+
 
 @dataclass(frozen=True)
 class Effort:
@@ -72,10 +74,14 @@ def shown(kind: str, given: Examples) -> Examples:
 
 @torch.no_grad()
 def judge(net: nn.Module, kind: str, given: Examples, tolerance: float = 0.04) -> tuple[float, float]:
-    """Share of sequences answered right at every place, and the mean loss."""
+    """Share of sequences answered right at every place, and the mean loss; in pieces that the memory has room for."""
     net.eval()
     x, at, answer = as_tensors(given)
-    output = net(x, at)
+    few = max(1, ROWS // max(x.longest, 1))
+    starts = range(0, len(x), few)
+    ends = torch.searchsorted(at, x.offsets[[*starts, len(x)]])  # answers of each piece
+    pieces = zip(starts, ends[:-1], ends[1:], strict=True)
+    output = torch.cat([net(x[k : k + few], at[i:j] - x.offsets[k]) for k, i, j in pieces])
     error = float(loss_of(kind, output, answer))
     net.train()
     return float(given.right(output.numpy(), tolerance).mean()), error
