@@ -84,6 +84,7 @@ def run(out: Path, *, say: Say | None = None, config: TrainConfig | None = None)
         f"\nWritten: {out}/co2.safetensors (the model), {out}/forecast.png (look at it), {out}/co2.csv (the data).\n"
         "Next:\n"
         f"  carousel predict {out}/co2.safetensors {out}/co2.csv           the year after the data end\n"
+        f"  carousel explain {out}/co2.safetensors {out}/co2.csv --out {out}/inside.html   its gates and its memory\n"
         f"  carousel fit forecast {out}/co2.csv --time week --until 1996-12-28 --horizon 26"
         f" --out {out}/half.safetensors\n"
         f"  carousel evaluate {out}/half.safetensors {out}/co2.csv         half a year ahead\n"
