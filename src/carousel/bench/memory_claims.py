@@ -67,7 +67,7 @@ class Claim:
 
     def holds(self, runs: list[dict[str, Any]]) -> bool | None:
         """None where nothing is claimed."""
-        learned = sum(run["success"] for run in runs)
+        learned = sum(bool(run["success"]) for run in runs)
         if self.fails:
             return learned == 0
         return None if self.least is None else learned >= self.least
@@ -176,7 +176,8 @@ def _run(claim: Claim, rate: float, seed: int) -> dict[str, Any]:
     asked = claim.test.draw(claim.last, np.random.default_rng([seed, 0xA5]))
     right, error = judge(net, claim.train.kind, asked)
     learnt = dataclasses.replace(learnt, success=claim.good(right, error), right=right, error=error)
-    return plain(dataclasses.asdict(learnt)) | {"parameters": parameters(net)}
+    found: dict[str, Any] = plain(dataclasses.asdict(learnt) | {"parameters": parameters(net)})
+    return found
 
 
 def table(found: dict[str, dict[str, Any]]) -> list[str]:
