@@ -217,6 +217,32 @@ def test_a_stream_of_frames_says_what_the_whole_clip_does(pooling, tmp_path):
         assert said["p_left"] == pytest.approx(expected[0], abs=1e-6)
 
 
+def test_a_convolutional_memory_reads_pieces_and_frames_alike(tmp_path, monkeypatch):
+    clips, labels = slides(20)
+    frames = dataclasses.replace(SMALL, convlstm=6)
+    model = Classifier(frames=frames, pooling="mean", config=quick(Classifier, steps=30, least_steps=30)).fit(
+        clips, labels
+    )
+    whole = model.predict_proba(clips)
+    monkeypatch.setattr("carousel.framenet.PIECE", 3)
+    monkeypatch.setattr("carousel.framenet.pieces.__defaults__", (3,))
+    np.testing.assert_allclose(model.predict_proba(clips), whole, atol=1e-6)
+    (member,) = model.model_
+    with torch.no_grad():  # a mutant that forgets between pieces is found out
+        first, _ = member.input.encode(torch.from_numpy(clips[0][..., None][:3].copy()))
+        rest, _ = member.input.encode(torch.from_numpy(clips[0][..., None][3:].copy()))
+        right = member.input.encode_clips(clips[0][..., None], np.array([0, len(clips[0])]))
+    assert (torch.cat([first, rest]) - right).abs().max() > 1e-4
+    stream = ClipStream(saved(model, tmp_path))
+    for t, frame in enumerate(clips[1]):
+        if t == 2:
+            kept, stream = stream.state(), ClipStream(tmp_path / "m.safetensors")
+            stream.restore(kept)
+        said = stream.push(frame)
+    assert said["p_left"] == pytest.approx(whole[1][0], abs=1e-6)
+    assert Classifier.load(tmp_path / "m.safetensors").frames.convlstm == 6
+
+
 def test_streams_of_taggers_and_detectors_equal_their_batches(tmp_path):
     clips, _ = slides(6)
     stream = ClipStream(saved(tagger(), tmp_path))

@@ -66,6 +66,7 @@ class ClipStream:
         self._count, self._due = 0, 0
         self._states: list[Any] = [None] * len(self._members)
         self._pools: list[Arrays] = [{} for _ in self._members]
+        self._memories: list[Any] = [None] * len(self._members)
         self._expected: NDArray[np.float64] | None = None
         head = self._config.head
         self._views = DetectState(head) if isinstance(head, OddFramesHead) else None  # type: ignore[arg-type]
@@ -96,7 +97,7 @@ class ClipStream:
     def _labelled(self, picture: Bytes) -> dict[str, Any]:
         made = []
         for k, member in enumerate(self._members):
-            features = member.input.encode(torch.from_numpy(picture[None]))
+            features, self._memories[k] = member.input.encode(torch.from_numpy(picture[None]), self._memories[k])
             rows = Ragged(features, torch.tensor([0, 1]))
             none = torch.zeros(1, 0)
             batch = SequenceBatch(rows, none.long(), torch.zeros(1), none, none.long())
@@ -166,6 +167,8 @@ class ClipStream:
         for k, state in enumerate(self._states):
             for layer, (h, c) in enumerate([] if state is None else state if self._views is not None else [state]):
                 found |= {f"{k}.h.{layer}": h.numpy(), f"{k}.c.{layer}": c.numpy()}
+            if (memory := self._memories[k]) is not None:
+                found |= {f"{k}.memory.{n}": part.numpy() for n, part in enumerate(memory)}
             found |= {f"{k}.pool.{name}": value for name, value in self._pools[k].items()}
         if self._expected is not None:
             found["expected"] = self._expected
@@ -184,6 +187,8 @@ class ClipStream:
             pairs = [(torch.from_numpy(found[f"{k}.h.{n}"]), torch.from_numpy(found[f"{k}.c.{n}"])) for n in layers]
             if pairs:
                 self._states[k] = pairs if self._views is not None else pairs[0]
+            if f"{k}.memory.0" in found:
+                self._memories[k] = tuple(torch.from_numpy(found[f"{k}.memory.{n}"]) for n in (0, 1))
             start = f"{k}.pool."
             self._pools[k] = {name.removeprefix(start): v for name, v in found.items() if name.startswith(start)}
         self._expected = found.get("expected")

@@ -28,7 +28,19 @@ from carousel.fitting import (
     span_number,
     tell,
 )
-from carousel.frame_options import Crop, Encoder, Every, FramesColumn, Grey, Mirror, Rate, Size, SkipBad, choices
+from carousel.frame_options import (
+    ConvLstm,
+    Crop,
+    Encoder,
+    Every,
+    FramesColumn,
+    Grey,
+    Mirror,
+    Rate,
+    Size,
+    SkipBad,
+    choices,
+)
 from carousel.options import Data, Debug, Json, read, require_place
 from carousel.word_options import (
     Crf,
@@ -93,6 +105,7 @@ def classify(
     rate: Rate = None,
     every: Every = None,
     encoder: Encoder = None,
+    convlstm: ConvLstm = None,
     mirror: Mirror = False,
     skip_bad: SkipBad = False,
     seeds: Seeds = 1,
@@ -121,6 +134,7 @@ def classify(
         rate=rate,
         every=every,
         encoder=encoder,
+        convlstm=convlstm,
         mirror=mirror,
         skip_bad=skip_bad,
     )
@@ -211,6 +225,7 @@ def tag(
     rate: Rate = None,
     every: Every = None,
     encoder: Encoder = None,
+    convlstm: ConvLstm = None,
     mirror: Mirror = False,
     skip_bad: SkipBad = False,
     seeds: Seeds = 1,
@@ -239,6 +254,7 @@ def tag(
         rate=rate,
         every=every,
         encoder=encoder,
+        convlstm=convlstm,
         mirror=mirror,
         skip_bad=skip_bad,
     )

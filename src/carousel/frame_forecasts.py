@@ -113,7 +113,7 @@ def clips_of(
 def frames_input(clips: Clips, choices: Frames) -> FramesInput:
     """Without an encoder; the whole frames are seen."""
     made = fit_frames(clips, np.arange(len(clips.frames)), choices)
-    return dataclasses.replace(made, filters=(), features=0, shift=0.0)
+    return dataclasses.replace(made, filters=(), features=0, convlstm=0, shift=0.0)
 
 
 def stack_of(settings: TrainConfig) -> StackConfig:

@@ -13,6 +13,7 @@ from carousel.errors import CarouselError
 from carousel.options import read, require_place, write_json
 
 __all__ = [
+    "ConvLstm",
     "Crop",
     "Encoder",
     "Every",
@@ -46,6 +47,10 @@ Mirror = Annotated[
 ]
 Encoder = Annotated[
     str | None, typer.Option(metavar="SIZES", help="frames: filters of the encoder's convolutions, as 16,32,64.")
+]
+ConvLstm = Annotated[
+    int | None,
+    typer.Option("--convlstm", metavar="N", min=1, help="frames: a convolutional LSTM of N channels before the LSTM."),
 ]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="frames: leave out what cannot be read, and count it.")]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from carousel.convlstm import ConvLSTM
 from carousel.inputs.frames import FramesInput
 from carousel.inputs.sequence import Channels
+from carousel.ragged import Ragged
 
 __all__ = ["FrameEncoder", "move_pictures", "normalised", "pieces"]
 
 Ints = NDArray[np.int64]
+Memory = tuple[Tensor, Tensor] | None
 
 PIECE = 128  # frames encoded at once where no gradient is wanted: memory does not grow with a clip's length
 
@@ -31,23 +34,57 @@ class FrameEncoder(nn.Module):
         sizes = (config.picture.channels, *config.filters)
         self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1, bias=False) for a, b in pairwise(sizes))
         self.norms = nn.ModuleList(nn.GroupNorm(_groups(b), b) for b in config.filters)
+        size = config.convlstm or sizes[-1]
+        self.memory = ConvLSTM(sizes[-1], size, forget_bias=1.0) if config.convlstm else None
         height, width = config.grid
-        self.out = nn.Linear(sizes[-1] * height * width, config.features)
+        self.out = nn.Linear(size * height * width, config.features)
         self.scaling: tuple[Tensor, Tensor] = (torch.tensor(config.mean) * 255, 1 / (torch.tensor(config.scale) * 255))
 
     def forward(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Features [N, F] of the frames of a SequenceBatch, and its static channels, of which there are none."""
-        values: Tensor = batch.values.values
-        if values.ndim == 2:
-            return values, batch.static
+        clips: Ragged = batch.values
+        if clips.values.ndim == 2:
+            return clips.values, batch.static
         if torch.is_grad_enabled():
-            return self.encode(values), batch.static
-        return torch.cat([self.encode(part) for part in values.split(PIECE)]), batch.static
+            x = self._seen(clips.values)
+            if self.memory is not None:
+                x = self.memory(clips.with_values(x))[0].values
+            return self._out(x), batch.static
+        return self.encode_clips(clips.values, clips.offsets.cpu().numpy()), batch.static
 
-    def encode(self, pictures: Tensor) -> Tensor:
+    def encode_clips(
+        self, frames: Any, offsets: NDArray[np.int64], told: Callable[[int], None] = lambda rows: None
+    ) -> Tensor:
+        """Features [N, F] of whole clips, frames offsets[b]:offsets[b + 1] each, piece by piece; `frames` [N, H, W, C]
+        may be a tensor, or an array that lies in a file. `told` how many frames are done."""
+        ends = offsets if self.memory is not None else np.array([0, offsets[-1]])
+        found = []
+        for a, b in pairwise(ends.tolist()):
+            memory: Memory = None
+            for part in pieces(b - a):
+                piece = frames[a + part.start : a + part.stop]
+                features, memory = self.encode(
+                    piece if isinstance(piece, Tensor) else torch.from_numpy(np.array(piece)), memory
+                )
+                found.append(features)
+                told(len(features))
+        return torch.cat(found)
+
+    def encode(self, pictures: Tensor, memory: Memory = None) -> tuple[Tensor, Memory]:
+        """Features [n, F] of frames of one clip that follow one another, and what the next ones need."""
+        x = self._seen(pictures)
+        if self.memory is not None:
+            x, memory = self.memory(x[:, None], memory)
+            x = x[:, 0]
+        return self._out(x), memory
+
+    def _seen(self, pictures: Tensor) -> Tensor:
         x = normalised(pictures, *self.scaling)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = F.relu(norm(convolution(x)))
+        return x
+
+    def _out(self, x: Tensor) -> Tensor:
         return F.relu(self.out(x.flatten(1)))
 
 

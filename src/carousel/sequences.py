@@ -20,7 +20,7 @@ from carousel.augment import blur_readings, hide_observations
 from carousel.checkpoint import stage_of
 from carousel.config import ModelConfig, from_json, to_json
 from carousel.errors import CarouselError
-from carousel.framenet import move_pictures, pieces
+from carousel.framenet import move_pictures
 from carousel.inputs.fitted import FIRST, UNSEEN
 from carousel.inputs.frames import FramesInput
 from carousel.inputs.sequence import GAPPED, Channels
@@ -275,15 +275,22 @@ def outputs(
 def _made(member: Any, channels: Channels, seen: Channels, rows: Ints, count_on: Callable[[int], None]) -> Tensor:
     """What a member makes of some sequences; frames are encoded piece by piece, so that only features are kept."""
     if channels.values.ndim > 2:
-        features = []
-        for part in pieces(len(rows)):
-            features.append(member.input.encode(torch.from_numpy(channels.values[rows[part]])))
-            count_on(len(features[-1]))
-        seen = seen._replace(values=torch.cat(features).numpy())
+        features = member.input.encode_clips(_Some(channels.values, rows), seen.offsets, count_on)
+        seen = seen._replace(values=features.numpy())
     else:
         count_on(len(rows))
     found: Tensor = member(sequence_batch(seen))
     return found
+
+
+class _Some:
+    """Some of the rows of an array, taken when they are asked for."""
+
+    def __init__(self, values: Any, rows: Ints) -> None:
+        self.values, self.rows = values, rows
+
+    def __getitem__(self, part: slice) -> Any:
+        return self.values[self.rows[part]]
 
 
 def _without_frames(channels: Channels, which: Ints) -> tuple[Channels, Ints]:

@@ -247,6 +247,7 @@ def fit_frames(clips: Clips, training: Ints, choices: Frames) -> FramesInput:
         scale=tuple(float(s) if s > 1e-3 else 1.0 for s in spread),
         filters=tuple(choices.filters),
         features=choices.features,
+        convlstm=choices.convlstm,
         shift=choices.shift,
         flip=choices.flip,
     )

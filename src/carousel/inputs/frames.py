@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from carousel.cell import CellSpec
 from carousel.errors import CarouselError, DataError, MissingExtra
 from carousel.inputs.roles import Roles
 
@@ -67,8 +68,8 @@ class FramesInput:
     """Clips as a model of sequences reads them: pictures, and the encoder that turns each into `features` numbers.
 
     `mean` and `scale` [C] are of the training frames, of bytes as numbers in [0, 1]. The encoder has one convolution
-    (3 x 3, stride 2, group norm, ReLU) for each of `filters`, then one linear layer; models that predict frames have no
-    encoder. `shift` (share of the sides) and
+    (3 x 3, stride 2, group norm, ReLU) for each of `filters`, then, with `convlstm` channels, a convolutional LSTM over
+    what they give, then one linear layer; models that predict frames have no encoder. `shift` (share of the sides) and
     `flip` are how frames of a clip are moved and mirrored together in training.
     """
 
@@ -78,10 +79,13 @@ class FramesInput:
     scale: tuple[float, ...]
     filters: tuple[int, ...] = ()
     features: int = 0
+    convlstm: int = 0
     shift: float = 0.0
     flip: bool = False
 
     def __post_init__(self) -> None:
+        if self.convlstm < 0:
+            raise ValueError(f"convlstm must be at least 0 channels, got {self.convlstm}")
         if len(self.mean) != self.picture.channels or len(self.scale) != self.picture.channels:
             raise ValueError(f"mean and scale need {self.picture.channels} numbers each")
         if not all(s > 0 for s in self.scale):
@@ -119,6 +123,10 @@ class FramesInput:
             found[f"convolutions.{k}.weight"] = (filters, size, 3, 3)
             found[f"norms.{k}.weight"] = found[f"norms.{k}.bias"] = (filters,)
             size = filters
+        if self.convlstm:
+            for name, shape in CellSpec().shapes(size, self.convlstm).items():
+                found[f"memory.{name}_l0"] = shape + (3, 3) * (len(shape) == 2)
+            size = self.convlstm
         height, width = self.grid
         found["out.weight"] = (self.features, size * height * width)
         found["out.bias"] = (self.features,)
@@ -140,11 +148,11 @@ class Frames:
 
     `column` holds in tables the place of each clip (a video file, a folder of images, an .npy or .npz file), from
     `root` (None: the working folder); arrays [T, H, W] or [T, H, W, C] need no column. `size` is a side or (height,
-    width), `grey`, `crop`, `every` and `rate` say what is kept (see `Picture`); `filters`, `features`, `shift` and
-    `flip` are of the encoder and its training (see `FramesInput`), `patch` is the side of the pieces that models of the
-    next frames see as one place. `skip_bad` leaves out what cannot be read, with a
-    warning that counts it. `workers` processes decode (None: one a processor, 0: none); decoded frames stay in memory
-    up to `cache` MiB, beyond that in a temporary file.
+    width), `grey`, `crop`, `every` and `rate` say what is kept (see `Picture`); `filters`, `features`, `convlstm`,
+    `shift` and `flip` are of the encoder and its training (see `FramesInput`), `patch` is the side of the pieces that
+    models of the next frames see as one place. `skip_bad` leaves out what cannot be read, with a warning that counts
+    it. `workers` processes decode (None: one a processor, 0: none); decoded frames stay in memory up to `cache` MiB,
+    beyond that in a temporary file.
 
     Raises ValueError for a value out of range.
 
@@ -160,6 +168,7 @@ class Frames:
     rate: float | None = None
     filters: tuple[int, ...] = (16, 32, 64, 64)
     features: int = 64
+    convlstm: int = 0
     shift: float = 0.06
     flip: bool = False
     patch: int = 4
@@ -174,6 +183,8 @@ class Frames:
         _check_encoder(self.picture.size, self.filters, self.features)
         if not 0 <= self.shift < 0.5:
             raise ValueError(f"shift must be a share of the sides in [0, 0.5), got {self.shift}")
+        if self.convlstm < 0:
+            raise ValueError(f"convlstm must be at least 0 channels, got {self.convlstm}")
         if self.workers is not None and self.workers < 0:
             raise ValueError(f"workers must be at least 0, got {self.workers}")
         if self.cache < 1:
@@ -206,6 +217,7 @@ class Frames:
             rate=p.rate,
             filters=seen.filters or cls.filters,
             features=seen.features or cls.features,
+            convlstm=seen.convlstm,
             shift=seen.shift,
             flip=seen.flip,
             patch=patch,
