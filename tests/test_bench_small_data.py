@@ -244,6 +244,10 @@ def test_the_command(monkeypatch, tmp_path, capsys) -> None:
         ("engines", 3_786, 100, 1),
         ("snips", 13_784, 700, 7),
         ("sst-2", 7_792, 1_821, 2),
+        ("names", 14_410, 3_602, 18),
+        ("pm25", 4_143, 4_315, 1),
+        ("skeletons", 433, 176, 14),
+        ("digits", 1_438, 359, 10),
     ],
 )
 def test_sets_are_what_they_say(name: str, train: int, test: int, outputs: int) -> None:
@@ -254,6 +258,8 @@ def test_sets_are_what_they_say(name: str, train: int, test: int, outputs: int) 
     assert len(problem.train.x) == len(problem.train.y)
     if problem.kind == "class":
         assert set(problem.train.y) == set(range(outputs))
+    if not problem.text:
+        assert all(np.isfinite(one).all() and one.ndim == 2 for one in problem.train.x + problem.test.x)
 
 
 def test_without_data_one_sentence(monkeypatch) -> None:

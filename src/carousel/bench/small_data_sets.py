@@ -121,7 +121,7 @@ def _pm25() -> Problem:
     import polars as pl
 
     with gzip.open(sets.folder("beijing_pm25") / "pollution.csv.gz", "rb") as file:
-        frame = pl.read_csv(file.read(), null_values="NA")
+        frame = pl.read_csv(file.read(), null_values="NA", infer_schema_length=None)
     target = frame["pm2.5"].cast(pl.Float64)
     columns = [target.is_not_null().cast(pl.Float64), target.forward_fill().fill_null(0.0)]
     columns += [frame[name].cast(pl.Float64) for name in ("DEWP", "TEMP", "PRES", "Iws", "Is", "Ir", "hour", "month")]
