@@ -1,9 +1,9 @@
 """The C++ core, for convolutional layers on the CPU: forward, and backward through the states.
 
-For backward every place of every frame keeps its gates, cell state and output, 6 H numbers in float32 or float64, and with
-layer norm 8 H more. Where the core filters by Winograd's tiles it gives all gradients. Elsewhere backward needs 4 H numbers
-more for a while, and the gradients of the matrices are convolutions of all frames at once, which torch does. A second
-derivative goes through the reference.
+For backward every place of every frame keeps its gates, cell state and output, 6 H numbers in float32 or float64, and
+with layer norm 8 H more. Where the core filters by Winograd's tiles it gives all gradients. Elsewhere backward needs
+4 H numbers more for a while, and the gradients of the matrices are convolutions of all frames at once, which torch
+does. A second derivative goes through the reference.
 """
 
 from __future__ import annotations
