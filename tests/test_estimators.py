@@ -18,8 +18,9 @@ import pytest
 import torch
 from sklearn.base import clone
 
-from carousel import CarouselError, CellSpec, DataError, Forecaster, TrainConfig
+from carousel import CarouselError, CellSpec, DataError, Forecaster, TrainConfig, modelfile
 from carousel.checkpoint import stage_of
+from carousel.errors import ModelFileError
 from carousel.estimators import SkippedSeries
 from carousel.evaluate import evaluate
 from carousel.inputs.origins import split_by_table, split_by_time
@@ -114,6 +115,22 @@ def test_a_file_brings_back_the_same_forecaster(fitted: Forecaster, tmp_path: Pa
     assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "m.safetensors").read_bytes()
     refitted = loaded.fit(shops())
     assert refitted.predict(shops()).equals(fitted.predict(shops()))
+
+
+def test_a_file_from_before_a_setting_came_is_read_and_an_unknown_setting_refused(
+    fitted: Forecaster, tmp_path: Path
+) -> None:
+    fitted.save(tmp_path / "m.safetensors")
+    weights, document = modelfile.read(tmp_path / "m.safetensors")
+    assert document["provenance"]["train"].pop("clip") is not None
+    modelfile.write(tmp_path / "old.safetensors", weights, document)
+    old = Forecaster.load(tmp_path / "old.safetensors")
+    assert old.config == fitted.settings
+    assert old.config.clip == TrainConfig().clip
+    document["provenance"]["train"]["clap"] = 1
+    modelfile.write(tmp_path / "new.safetensors", weights, document)
+    with pytest.raises(ModelFileError, match=r"provenance\.train\.clap is not known"):
+        Forecaster.load(tmp_path / "new.safetensors")
 
 
 def series_of(model: Forecaster, frame: pl.DataFrame) -> Series:

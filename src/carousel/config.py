@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar, Union
 from carousel.cell import CellSpec
 from carousel.errors import ModelFileError
 
-__all__ = ["TASKS", "ModelConfig", "StackConfig", "from_json", "kinds_of", "to_json"]
+__all__ = ["TASKS", "ModelConfig", "StackConfig", "from_json", "from_record", "kinds_of", "to_json"]
 
 if typing.TYPE_CHECKING:
     from carousel.inputs.text import PairInput, TextInput
@@ -295,6 +295,11 @@ def from_json(kind: type[T], data: Any, where: str) -> T:
         raise ModelFileError(f"the field {where} is refused: {error}.") from None
 
 
+def from_record(kind: type[T], data: Any, where: str) -> T:
+    """As `from_json`, of settings that a model was made with: those that came later have their defaults."""
+    return from_json(kind, to_json(kind()) | data if isinstance(data, Mapping) else data, where)
+
+
 @cache
 def _hints(kind: type) -> dict[str, Any]:
     hints = typing.get_type_hints(kind)
@@ -321,6 +326,8 @@ def _value(hint: Any, data: Any, where: str) -> Any:
     accepted = (int, float) if hint is float else (hint,)
     if not isinstance(data, accepted) or (isinstance(data, bool) and hint is not bool):
         raise ModelFileError(f"the field {where} must be {_KINDS[hint]}, got {data!r}.")
+    if hint is int and abs(data) > MOST:
+        raise ModelFileError(f"the field {where} must be at most {MOST} in size, got {data}.")
     if hint is float:
         data = float(data)
         if not math.isfinite(data):
@@ -328,6 +335,7 @@ def _value(hint: Any, data: Any, where: str) -> Any:
     return data
 
 
+MOST = 2**53  # of whole numbers: what is counted stays exact in a double, and sizes within 64 bits
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carousel.anomaly import detection
-from carousel.config import ModelConfig, from_json, to_json
+from carousel.config import ModelConfig, from_record, to_json
 from carousel.detect_tables import frame_scores, interval_table, per_array, score_table
 from carousel.detection import DetectConfig, Rows, errors_of, train_detector
 from carousel.errors import CarouselError, DataError
@@ -314,7 +314,7 @@ class Detector(SequenceEstimator):
         """The fitted estimator from a model file; ModelFileError where the file is refused or of another task."""
         made = super().load(path)
         if "scoring" in made.provenance_:
-            made.scoring = from_json(DetectConfig, made.provenance_["scoring"], "provenance.scoring")
+            made.scoring = from_record(DetectConfig, made.provenance_["scoring"], "provenance.scoring")
         return made
 
     @classmethod

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carousel import modelfile
-from carousel.config import ModelConfig, from_json
+from carousel.config import ModelConfig, from_record
 from carousel.errors import CarouselError
 from carousel.model import members_from
 from carousel.train import TrainConfig
@@ -76,7 +76,7 @@ class Estimator:
             raise CarouselError(f"{path}: the model is for the task {config.task}, not {cls.task}; load it as that.")
         settings = document["provenance"].get("train")
         made = cls(**cls._parameters_of(config, document["provenance"]))
-        made.config = None if settings is None else from_json(TrainConfig, settings, "provenance.train")
+        made.config = None if settings is None else from_record(TrainConfig, settings, "provenance.train")
         made.provenance_ = document["provenance"]
         made._keep(config, weights)
         return made

@@ -10,7 +10,7 @@ import narwhals as nw
 import numpy as np
 from numpy.typing import NDArray
 
-from carousel.config import ModelConfig, StackConfig, from_json
+from carousel.config import ModelConfig, StackConfig, from_record
 from carousel.errors import CarouselError, DataError
 from carousel.estimator import Estimator, versions
 from carousel.inputs import columns
@@ -123,7 +123,7 @@ class SequenceEstimator(ReadsTexts, Estimator):
         if isinstance(seen, FramesInput):
             return {"frames": Frames.fitted(seen), "time": seen.roles.time, "seeds": config.seeds}
         if isinstance(seen, TokenInput):
-            words = from_json(TextConfig, provenance["text"], "provenance.text")
+            words = from_record(TextConfig, provenance["text"], "provenance.text")
             text = next(iter(seen.roles.features), None)
             return {"id": seen.roles.id, "text": text, "words": words, "seeds": config.seeds}
         return {
