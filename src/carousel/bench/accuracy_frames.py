@@ -125,8 +125,8 @@ def _each_frame(model: Classifier, clips: list[Any]) -> list[NDArray[Any]]:
 
 
 MOVING: dict[str, Any] = {
-    "steps": 1500,
-    "least_steps": 1500,
+    "steps": 2500,
+    "least_steps": 2500,
     "epochs": 1000.0,
     "batch_size": 16,
     "learning_rate": 2e-3,
