@@ -23,7 +23,6 @@ from carousel.cell import CellSpec
 
 __all__ = ["run", "supports"]
 
-_GIVES_MATRICES: Any = getattr(_core, "conv_gives_matrices", lambda *_: False)
 TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
 
 
@@ -173,7 +172,7 @@ def _gradients(
     inputs = _inputs(fixed, x, h, c, tuple(weights))
     of_y, of_h, of_c = (t.contiguous() for t in of)  # channels last already
     n, height, width, hidden = y.shape
-    whole = _GIVES_MATRICES(inputs.plan, height, width)  # then nobody needs the gradients of W x and of U h
+    whole = _core.conv_gives_matrices(inputs.plan, height, width)  # then nobody needs the gradients of W x and of U h
     gates = 0 if whole else len(fixed.spec.gates) * hidden
     of_z = [y.new_empty(n, height, width, gates) for _ in range(1 + fixed.spec.layer_norm)]
     of_h0, of_c0 = torch.empty_like(of_h), torch.empty_like(of_c)
