@@ -326,8 +326,6 @@ def _value(hint: Any, data: Any, where: str) -> Any:
     accepted = (int, float) if hint is float else (hint,)
     if not isinstance(data, accepted) or (isinstance(data, bool) and hint is not bool):
         raise ModelFileError(f"the field {where} must be {_KINDS[hint]}, got {data!r}.")
-    if hint is int and abs(data) > MOST:
-        raise ModelFileError(f"the field {where} must be at most {MOST} in size, got {data}.")
     if hint is float:
         data = float(data)
         if not math.isfinite(data):
@@ -335,7 +333,6 @@ def _value(hint: Any, data: Any, where: str) -> Any:
     return data
 
 
-MOST = 2**53  # of whole numbers: what is counted stays exact in a double, and sizes within 64 bits
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
