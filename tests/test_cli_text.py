@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from carousel import Generator, Translator, cli
+from carousel.heads.search import Beam
 
 QUICK = [
     f"--set={choice}"
@@ -28,9 +29,7 @@ def files(tmp_path, monkeypatch):
 
 
 def test_lines_are_fitted_and_translated(files, capsys):
-    status = cli.run(
-        ["fit", "translate", "a.de", "--target-file=a.en", "--vocabulary=300", *QUICK, "--out=m.safetensors"]
-    )
+    status = cli.run(["fit", "translate", "a.de", "--target-file=a.en", "--tokens=word", *QUICK, "--out=m.safetensors"])
     said = capsys.readouterr()
     assert status == 0, said.err
     assert "4 pairs of empty lines are left out" in said.err
@@ -42,7 +41,7 @@ def test_lines_are_fitted_and_translated(files, capsys):
     assert [r["source"] for r in rows] == ["ein haus", "ein haus", "", "hund", "hund"]
     assert [r["rank"] for r in rows] == [1, 2, 1, 1, 2]
     model = Translator.load("m.safetensors")
-    assert rows[0]["prediction"] == model.predict(["ein haus"], n_best=2)["prediction"][0]
+    assert rows[0]["prediction"] == model.predict(["ein haus"], n_best=2, beam=Beam(3))["prediction"][0]
 
 
 def test_tables_are_fitted_and_translated(files, capsys):

@@ -165,8 +165,8 @@ def sample(
 ) -> list[Found]:
     """One continuation of each of B sequences, drawn token by token; `end` None goes on to the limit.
 
-    `begin` is the token before the first one, `banned` are sequences of tokens that may not appear. The generator draws for every sequence in its turn, ended or not, so that
-    a sequence does not depend on when its neighbours end.
+    `begin` is the token before the first one, `banned` are sequences of tokens that may not appear. The generator draws
+    for every sequence in its turn, ended or not, so that a sequence does not depend on when its neighbours end.
     """
     count = len(limits)
     tokens = torch.full((count,), begin) if isinstance(begin, int) else torch.tensor([row[-1] for row in begin])

@@ -118,8 +118,8 @@ class TranslateNet(nn.Module):
         return torch.stack(made, 1)[embedded.sequence, embedded.position]
 
     def advance(self, embedded: Tensor, fed: Tensor, state: State, memory: Memory) -> tuple[Tensor, State, Tensor]:
-        """One step of R rows: the mixed output [R, E], the state and the attention [R, S]; the rows are as many for each
-        source of the memory, side by side."""
+        """One step of R rows: the mixed output [R, E], the state and the attention [R, S]; every source of
+        the memory has as many rows, side by side."""
         x = torch.cat([embedded, fed], 1) if self.head.input_feeding else embedded
         out, state = self.decoder(x[None], state)
         context, weights = self.attention(out[0].view(len(memory.real), -1, out.shape[2]), memory)
