@@ -69,9 +69,7 @@ def graph_of(config: ModelConfig, weights: Mapping[str, Any], scan: bool = False
     if isinstance(config.input, TokenInput):
         raise NotSupported("a model of labelled texts has no graph from raw rows: its texts are cut into tokens first.")
     if isinstance(config.input, FramesInput):
-        raise NotSupported(
-            "a model of clips has no graph from rows: an encoder of pictures stands before its LSTM."
-        )
+        raise NotSupported("a model of clips has no graph from rows: an encoder of pictures stands before its LSTM.")
     found: Graph = import_module(GRAPHS[config.task]).graph(config, weights, scan)
     return found
 
