@@ -161,6 +161,9 @@ int64_t read_numbers(PyObject* from, std::vector<double>& to) {
         }
         return 0;
     }
+    // A buffer says nothing of what an array masks.
+    if (std::strcmp(Py_TYPE(from)->tp_name, "numpy.ndarray") != 0 && PyObject_HasAttrString(from, "mask"))
+        return static_cast<int64_t>(Misfit::type);
     Py_buffer view;
     if (PyObject_GetBuffer(from, &view, PyBUF_FORMAT | PyBUF_STRIDES) != 0) {
         PyErr_Clear();
@@ -172,9 +175,16 @@ int64_t read_numbers(PyObject* from, std::vector<double>& to) {
         why = static_cast<int64_t>(Misfit::length);
     } else if (type == 'd' || type == 'f') {
         const char* at = static_cast<const char*>(view.buf);
-        for (Py_ssize_t k = 0; k < n; ++k, at += view.strides[0])
-            to[static_cast<size_t>(k)] = type == 'd' ? *reinterpret_cast<const double*>(at)
-                                                     : static_cast<double>(*reinterpret_cast<const float*>(at));
+        for (Py_ssize_t k = 0; k < n; ++k, at += view.strides[0]) {  // which may lie anywhere, as in a field of records
+            double& x = to[static_cast<size_t>(k)];
+            float narrow = 0;
+            if (type == 'd') {
+                std::memcpy(&x, at, sizeof x);
+            } else {
+                std::memcpy(&narrow, at, sizeof narrow);
+                x = static_cast<double>(narrow);
+            }
+        }
     } else {
         why = static_cast<int64_t>(Misfit::type);
     }

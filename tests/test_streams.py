@@ -283,7 +283,7 @@ def test_times_beside_the_rows(tmp_path: Path) -> None:
         stream.push(values, float("inf"))
     with pytest.raises(DataError, match="fewer times than rows"):
         stream.push_many([values, values], [11.0])
-    for late, words in ((9.0, "lies before"), ("noon", "is not a time"), (datetime(2024, 1, 1), "held numbers")):
+    for late, words in ((9.0, "lies before"), ("noon", "is text"), (datetime(2024, 1, 1), "held numbers")):
         with pytest.raises(DataError, match=words):
             stream.push(values, late)
     assert stream.rows == 1

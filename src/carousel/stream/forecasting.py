@@ -8,7 +8,7 @@ import numpy as np
 
 from carousel import _core
 from carousel.inputs.fitted import TableInput
-from carousel.stream.loading import Model, add_stack
+from carousel.stream.loading import Model, add_stack, refusing
 
 __all__ = ["forecaster"]
 
@@ -21,20 +21,21 @@ def forecaster(model: Model, *, rows: bool) -> Any:
     table: TableInput = config.input
     numbers = [2 * sum(c.kind == "number" for c in part) for part in (table.features, table.known, table.static)]
     numbers[1] += 2 * len(table.calendar)
-    made = _core.Forecast(
-        context=table.context,
-        horizon=table.horizon,
-        targets=table.targets,
-        seasons=list(table.seasons),
-        numbers=numbers,
-        uneven=table.uneven,
-        from_last=table.level == "last",
-        step=table.grid.step,
-        median=config.head.median,
-        factors=list(config.head.factors),
-        members=config.seeds,
-        rows=rows,
-    )
+    with refusing(model):
+        made = _core.Forecast(
+            context=table.context,
+            horizon=table.horizon,
+            targets=table.targets,
+            seasons=list(table.seasons),
+            numbers=numbers,
+            uneven=table.uneven,
+            from_last=table.level == "last",
+            step=table.grid.step,
+            median=config.head.median,
+            factors=list(config.head.factors),
+            members=config.seeds,
+            rows=rows,
+        )
     members = [f"{k}." for k in range(config.seeds)]
     roles = [
         k for k, part in enumerate((table.features, table.known, table.static)) for c in part if c.kind == "category"
@@ -44,7 +45,8 @@ def forecaster(model: Model, *, rows: bool) -> Any:
     for k, member in enumerate(members):
         add_stack(_of_member(made, k), config.stack, weights, member, table.step_size, model.storage)
         made.set_decoder(k, **_decoder(model, f"{member}head."))
-    made.finish()
+    with refusing(model):
+        made.finish()
     return made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime
@@ -88,7 +89,7 @@ def _id(row: Mapping[str, Any], column: str | None) -> Any:
     if column is None:
         return None
     id = row.get(column)
-    if id is None or isinstance(id, list | dict):
+    if id is None or isinstance(id, list | dict) or id in (math.inf, -math.inf):
         raise DataError(f"column {column!r}: the id says which sequence a row belongs to; give it as text or a number.")
     return id
 
@@ -102,16 +103,19 @@ def _zoned(time: Any, seen: Any) -> Any:
         stamp = datetime.fromisoformat(time.strip())
     except ValueError:
         return time  # which reading it says
-    return stamp if stamp.tzinfo is None or zone_of(stamp) == zone else stamp.astimezone(ZoneInfo(zone))
+    try:
+        return stamp if stamp.tzinfo is None or zone_of(stamp) == zone else stamp.astimezone(ZoneInfo(zone))
+    except OverflowError:
+        raise DataError(f"the time {time!r} lies at the end of the calendar; correct it.") from None
 
 
 def _written(value: Any) -> Any:
-    """As JSON knows it; what is not a number is null."""
+    """As JSON knows it; what is not a finite number is null."""
     if isinstance(value, np.ndarray):
         return [_written(v) for v in value.tolist()]
     if isinstance(value, list):
         return [_written(v) for v in value]
-    if isinstance(value, float) and value != value:
+    if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, datetime | date):
         return value.isoformat()

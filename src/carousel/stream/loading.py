@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,14 +14,14 @@ from numpy.typing import NDArray
 from carousel import _core, modelfile
 from carousel.cell import CellSpec
 from carousel.config import ModelConfig, StackConfig
-from carousel.errors import CarouselError, NotSupported
+from carousel.errors import CarouselError, ModelFileError, NotSupported
 from carousel.heads.classify import class_values
 from carousel.heads.detect import DetectHead
 from carousel.inputs.frames import FramesInput
 from carousel.inputs.sequence import BOUND, SequenceInput
 from carousel.inputs.tokens import TokenInput
 
-__all__ = ["STORAGE", "Model", "add_stack", "answers", "load", "program"]
+__all__ = ["STORAGE", "Model", "add_stack", "answers", "load", "program", "refusing"]
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -125,8 +127,9 @@ def program(model: Model, *, rows: bool) -> Any:
     head = config.head
     if config.task == "detect":
         made.set_read_out(0, _SCORE, 1.0, 0.0, 1.0, [], 0.5)
-        _add_scores(made, head, [c.name for c in seen.numbers])
-        made.finish()
+        with refusing(model):
+            _add_scores(made, head, [c.name for c in seen.numbers])
+            made.finish()
         return made
     made.set_read_out(
         _POOLING[head.pooling] if config.task == "classify" else 0,
@@ -137,8 +140,20 @@ def program(model: Model, *, rows: bool) -> Any:
         list(head.errors) if head.kind == "regression" else [],
         getattr(head, "threshold", 0.5),
     )
-    made.finish()
+    with refusing(model):
+        made.finish()
     return made
+
+
+@contextmanager
+def refusing(model: Model) -> Iterator[None]:
+    """What the core says of a model that no `fit` makes becomes a ModelFileError."""
+    try:
+        yield
+    except (ValueError, TypeError, MemoryError) as error:
+        words = {TypeError: "a number is out of range", MemoryError: "there is not enough memory"}
+        what = words.get(type(error), str(error))
+        raise ModelFileError(f"{model.name}: the model cannot be streamed ({what}); fit it again.") from error
 
 
 def _add_scores(made: Any, head: DetectHead, numbers: list[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +12,8 @@ from numpy.typing import NDArray
 from carousel import _core
 from carousel.errors import CarouselError, DataError
 from carousel.stream.loading import Model, load
-from carousel.stream.one import pack, unpack
+from carousel.stream.one import pack, take_state, unpack
+from carousel.stream.values import missing
 
 __all__ = ["Streams"]
 
@@ -61,7 +61,7 @@ class Streams:
 
     def open(self, id: Hashable, static: Mapping[str, Any] | None = None) -> None:
         """A sequence begins; `static` holds its static columns, if the model has some."""
-        if id in self._places:
+        if _usable(id) in self._places:
             raise DataError(f"stream {id!r} is open already; close it first.")
         place = self._place(id)
         try:
@@ -94,13 +94,20 @@ class Streams:
         no stream has been opened.
         """
         keys: Any = ids if isinstance(ids, np.ndarray) and ids.ndim == 1 else list(ids)
+        if not hasattr(rows, "__len__"):
+            rows = list(rows)
+        if hasattr(rows, "columns"):
+            raise DataError(
+                f"rows are a {type(rows).__name__}; give its rows as mappings: `to_dicts()` of polars,"
+                " `to_dict('records')` of pandas."
+            )
         if len(keys) != len(rows):
             raise DataError(f"there are {len(keys)} ids and {len(rows)} rows; give one id for each row.")
         which, opened = self._find(keys), []
         if which is None:
             names: list[Hashable] = keys.tolist() if isinstance(keys, np.ndarray) else keys
             if not open_new:
-                raise _not_open(next(id for id in names if id not in self._places))
+                raise _not_open(next(id for id in names if _usable(id) not in self._places))
             opened = self._open_missing(names, rows)
             which = np.fromiter(map(self._places.__getitem__, names), np.int64, len(names))
         try:
@@ -120,16 +127,14 @@ class Streams:
     def restore(self, id: Hashable, state: bytes) -> None:
         """Open the stream, or replace the one that is open, with what `state` gave."""
         payload = unpack(self._model, state)
-        new = id not in self._places
+        new = _usable(id) not in self._places
         place = self._place(id) if new else self._places[id]
         try:
-            good = self._held.load(place, payload)
-        except (ValueError, KeyError, struct.error):
-            good = False
-        if not good:
+            take_state(lambda state: bool(self._held.load(place, state)), payload)
+        except BaseException:
             if new:
                 self._free.append(place)
-            raise CarouselError("the state is damaged; take one that `state` gave.")
+            raise
         self._keep(id, place)
 
     def _keep(self, id: Hashable, place: int) -> None:
@@ -147,7 +152,7 @@ class Streams:
         keys = ids.tolist() if isinstance(ids, np.ndarray) else ids
         try:
             return np.fromiter(map(self._places.__getitem__, keys), np.int64, len(keys))
-        except KeyError:
+        except (KeyError, TypeError):
             return None
 
     def _open_missing(self, keys: list[Hashable], rows: Any) -> list[Hashable]:
@@ -156,7 +161,7 @@ class Streams:
         names = [c.name for c in self._model.config.input.static]
         try:
             for k, id in enumerate(keys):
-                if id in self._places:
+                if _usable(id) in self._places:
                     continue
                 row = rows[k]
                 given = {n: row[n] for n in names if n in row} if names and isinstance(row, Mapping) else None
@@ -182,7 +187,7 @@ class Streams:
         return self._free.pop()
 
     def _known(self, id: Hashable) -> int:
-        if id not in self._places:
+        if _usable(id) not in self._places:
             raise _not_open(id)
         return self._places[id]
 
@@ -209,6 +214,13 @@ def _held(model: Model) -> Any:
     from carousel.stream.many_rows import ManyRows
 
     return ManyRows(model)
+
+
+def _usable(id: Hashable) -> Hashable:
+    """DataError for an id that no stream could be found by again."""
+    if not isinstance(id, Hashable) or missing(id):
+        raise DataError(f"the id {id!r} tells no stream from another; give text or a number for each.")
+    return id
 
 
 def _not_open(id: Hashable) -> DataError:

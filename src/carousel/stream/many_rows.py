@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from carousel import _core
 from carousel.errors import DataError
 from carousel.stream.loading import Model, answers, program
-from carousel.stream.reading import Reader, plain
+from carousel.stream.reading import Reader
+from carousel.stream.times import read_time
+from carousel.stream.values import each, plain, read_fixed, refuse_change
 
 __all__ = ["ManyRows"]
 
@@ -48,8 +50,9 @@ class ManyRows:
         elif seen.static:
             names = ", ".join(c.name for c in seen.static)
             raise DataError(f"{where}: the model has static columns; open it with static={{{names}}}.")
+        fixed = None if static is None else {name: plain(value) for name, value in static.items()}
         self._core.begin(place, values, codes)
-        self._fixed[place] = None if static is None else {name: plain(value) for name, value in static.items()}
+        self._fixed[place] = fixed
 
     def forget(self, place: int) -> None:
         self._fixed.pop(place, None)
@@ -72,7 +75,8 @@ class ManyRows:
 
     def load(self, place: int, payload: bytes) -> bool:
         size = int.from_bytes(payload[:4], "little")
-        fixed = json.loads(payload[4 : 4 + size])
+        names = [c.name for c in self.model.config.input.static]
+        fixed = read_fixed(json.loads(payload[4 : 4 + size]), names)
         if not self._core.load(place, payload[4 + size :]):
             return False
         self._fixed[place] = fixed
@@ -102,11 +106,9 @@ class ManyRows:
         if reader.bare and isinstance(rows, np.ndarray) and rows.dtype.kind == "f":
             if rows.ndim != 2 or rows.shape[1] != size:
                 raise DataError(f"rows must be [n, {size}] ({', '.join(reader.columns)}), got {list(rows.shape)}.")
-            return np.ascontiguousarray(rows, np.float64), self._times(time, len(keys)), None, None
+            return _plain(rows), self._times(time, keys), None, None
         read = []
-        times: Sequence[Any] = [None] * len(keys) if time is None else list(time)
-        if len(times) != len(keys):
-            raise DataError(f"there are {len(times)} times and {len(keys)} rows; give one for each.")
+        times = each("time", time, len(keys))
         static = frozenset(c.name for c in reader.seen.static)
         for k, (row, when) in enumerate(zip(rows, times, strict=True)):
             where = f"row {k + 1}, stream {keys[k]!r}"
@@ -120,31 +122,35 @@ class ManyRows:
             None,
         ]
         return (
-            np.array(made[0], np.float64).reshape(len(keys), -1),
+            np.array(made[0], np.float64).reshape(len(keys), len(reader.numbers)),
             None if made[1] is None else np.array(made[1], np.float64),
             None if made[2] is None else np.array(made[2], np.int64),
             None if made[3] is None else np.array(made[3], np.float64),
         )
 
-    def _times(self, time: Any, count: int) -> Floats | None:
+    def _times(self, time: Any, keys: Sequence[Hashable]) -> Floats | None:
         if time is None and self.reader.timed:
             raise DataError("the time is missing; give one with every row.")
         if time is None:
             return None
         if not self.reader.timed:
             raise DataError("the model was trained without a time column, its rows count; leave time out.")
-        times = np.ascontiguousarray(time, np.float64)
-        if times.shape != (count,):
-            raise DataError(f"time must be [{count}], one for each row, got {list(times.shape)}.")
-        return times
+        items = time if isinstance(time, np.ndarray) else each("time", time, len(keys))
+        given = np.asanyarray(items)
+        if given.shape != (len(keys),):
+            raise DataError(f"time must be [{len(keys)}], one for each row, got {list(given.shape)}.")
+        if given.dtype.kind in "iuf":
+            return _plain(given)
+        read = [read_time(t, False, f"row {k + 1}, stream {keys[k]!r}")[0] for k, t in enumerate(items)]
+        return np.array(read, np.float64)
 
     def _without_static(self, row: Mapping[str, Any], place: int, static: frozenset[str], where: str) -> Any:
-        fixed = self._fixed.get(place) or {}
-        for name in static & row.keys():
-            value = plain(row[name])
-            if value is not None and value != fixed.get(name):
-                raise DataError(
-                    f"{where}, column {name!r}: a static column may not change within a stream, it was"
-                    f" {fixed.get(name)!r} and is {value!r}; close the stream first."
-                )
+        refuse_change(row, static & row.keys(), self._fixed.get(place), where)
         return {name: value for name, value in row.items() if name not in static}
+
+
+def _plain(values: Any) -> Floats:
+    """In order and in double; what an array masks is missing."""
+    if hasattr(values, "mask"):
+        values = values.astype(np.float64).filled(np.nan)
+    return np.ascontiguousarray(values, np.float64)

@@ -13,6 +13,7 @@ from carousel.errors import DataError
 from carousel.stream.forecasting import forecaster
 from carousel.stream.loading import Model
 from carousel.stream.table_rows import Following
+from carousel.stream.values import each
 from carousel.stream.windows import WindowEngine, forecasts
 
 __all__ = ["ManySeries"]
@@ -49,7 +50,7 @@ class ManySeries:
     def push(self, which: Ints, keys: Sequence[Hashable], rows: Any, time: Any, ahead: Any) -> dict[str, NDArray[Any]]:
         """Rows [n] of the series `which` [n]; none is taken where one is refused. Arrays [n, H K]."""
         n = len(which)
-        times, following = _each("time", time, n), _each("ahead", ahead, n)
+        times, following = each("time", time, n), each("ahead", ahead, n)
         kept: dict[int, Any] = {}
         found: list[dict[str, Any]] = [{}] * n
         waiting: dict[int, tuple[int, Following | None]] = {}
@@ -88,13 +89,6 @@ class ManySeries:
             return
         for (k, _, _), made in zip(asked, forecasts([e for _, e, _ in asked], [a for *_, a in asked]), strict=True):
             found[k] = made
-
-
-def _each(name: str, values: Any, count: int) -> list[Any]:
-    given = [None] * count if values is None else list(values)
-    if len(given) != count:
-        raise DataError(f"{name} has {len(given)} items for {count} rows; give one for each.")
-    return given
 
 
 def _stacked(found: list[dict[str, Any]]) -> dict[str, NDArray[Any]]:

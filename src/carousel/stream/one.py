@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from carousel.errors import CarouselError
 from carousel.stream.loading import Model, load
 
-__all__ = ["Stream", "engine", "pack", "unpack"]
+__all__ = ["Stream", "engine", "pack", "take_state", "unpack"]
 
 _MAGIC, _VERSION = b"crsl", 2
 _HEAD = struct.Struct("<4sHH8sII")  # magic, version, task, fingerprint, length of the payload, its CRC-32
@@ -75,14 +75,7 @@ class Stream:
     def restore(self, state: bytes) -> None:
         """Go on from what `state` gave; CarouselError where it is of another model or version, or damaged."""
         payload = unpack(self._model, state)
-        kept = self._engine.save()
-        try:
-            good = self._engine.load(payload)
-        except (ValueError, KeyError, struct.error):
-            good = False
-        if not good:
-            self._engine.load(kept)
-            raise CarouselError("the state is damaged; take one that `state` gave.")
+        take_state(self._engine.load, payload)
 
 
 def engine(model: Model, shared: Any = None) -> Any:
@@ -94,6 +87,16 @@ def engine(model: Model, shared: Any = None) -> Any:
     from carousel.stream.rows import RowEngine
 
     return RowEngine(model, shared)
+
+
+def take_state(load: Callable[[bytes], bool], payload: bytes) -> None:
+    """CarouselError where `load`, which then changes nothing, says or shows that this is no state."""
+    try:
+        good = load(payload)
+    except (ValueError, TypeError, LookupError, OSError, RecursionError, struct.error):
+        good = False
+    if not good:
+        raise CarouselError("the state is damaged; take one that `state` gave.")
 
 
 def pack(model: Model, payload: bytes) -> bytes:

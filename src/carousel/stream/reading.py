@@ -13,8 +13,9 @@ from carousel.errors import CarouselError, DataError
 from carousel.inputs.clock import calendar_features, require_zone, utc_offset
 from carousel.inputs.sequence import Channel, SequenceInput
 from carousel.stream.times import read_time
+from carousel.stream.values import number, text
 
-__all__ = ["ReadRow", "Reader", "number", "plain", "text"]
+__all__ = ["ReadRow", "Reader"]
 
 _MISSING = "the value is missing, and no row of the training had a gap here; fill it in, or train with such rows"
 _LENGTH, _TYPE, _TIME = 100, 101, 102  # what the core says beside `Refusal` of native/src/stream.h
@@ -150,7 +151,7 @@ class Reader:
                 " for missing."
             )
         if why == 3:
-            return DataError(f"{where}: the time is missing or not finite; give it with every row.")
+            return DataError(f"{where}: the time is missing, infinite or beyond 1e140; give it with every row.")
         if why == 4:
             return DataError(
                 f"{where}: its time lies before that of the row before ({time:g}); rows come in order of time."
@@ -159,37 +160,3 @@ class Reader:
             names = ", ".join(c.name for c in self.seen.static)
             return DataError(f"{where}: the static columns are not known yet; give {names} with reset(static=...).")
         return CarouselError(f"{where}: a category's code is out of range.")
-
-
-def number(value: Any, where: str) -> float:
-    """NaN where it is missing; DataError for what is no number."""
-    if value is None:
-        return math.nan
-    if isinstance(value, str | bytes):
-        raise DataError(f"{where}: {value!r} is text, and the column holds numbers; give a number, or null.")
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise DataError(f"{where}: {value!r} is no number; give a number, or null where not observed.") from None
-
-
-def text(value: Any, where: str) -> str | None:
-    """A category as training wrote it: whole numbers without a point; None where it is missing."""
-    if value is None or value != value:
-        return None
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool | np.bool_):
-        return str(int(value))
-    if isinstance(value, int | float | np.integer | np.floating):
-        return str(int(value)) if float(value).is_integer() else repr(float(value))
-    raise DataError(f"{where}: {value!r} is neither text nor a number; give the category as text.")
-
-
-def plain(value: Any) -> Any:
-    """NumPy's numbers as JSON knows them."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, int | float | str | bool) or value is None:
-        return value
-    raise CarouselError(f"{value!r} cannot be saved with the state; give static columns as text and numbers.")

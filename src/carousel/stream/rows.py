@@ -9,7 +9,8 @@ from typing import Any
 from carousel import _core
 from carousel.errors import DataError
 from carousel.stream.loading import Model, answers, program
-from carousel.stream.reading import Reader, plain
+from carousel.stream.reading import Reader
+from carousel.stream.values import plain, read_fixed, refuse_change
 
 __all__ = ["RowEngine"]
 
@@ -41,8 +42,9 @@ class RowEngine:
             self._fixed = None
             return
         values, codes = self.reader.static(static, "static")
+        fixed = {name: plain(value) for name, value in static.items()}
         self._core.begin(0, values, codes)
-        self._fixed = {name: plain(value) for name, value in static.items()}
+        self._fixed = fixed
 
     def push(self, row: Any, time: Any, ahead: Any) -> dict[str, Any]:
         if ahead is not None:
@@ -64,11 +66,12 @@ class RowEngine:
         begin = fixed is not None and not self._core.begun(0)
         if begin and fixed is not None:
             values, codes = self.reader.static(fixed, where)
+            fixed = {name: plain(value) for name, value in fixed.items()}
             self._core.begin(0, values, codes)
         found = self._push(0, *read)
         if isinstance(found, dict):
-            if begin and fixed is not None:
-                self._fixed = {name: plain(value) for name, value in fixed.items()}
+            if begin:
+                self._fixed = fixed
             return found
         if begin:
             self._core.begin(0, None, None)
@@ -84,6 +87,8 @@ class RowEngine:
                 except StopIteration:
                     raise DataError(f"{self._where()}: there are fewer times than rows; give one for each.") from None
                 found.append(self.push(row, when, ahead))
+            if times is not None and next(times, self) is not self:
+                raise DataError(f"there are more times than the {len(found)} rows; give one for each.")
         except BaseException:
             self.back(kept)
             raise
@@ -107,7 +112,8 @@ class RowEngine:
 
     def load(self, payload: bytes) -> bool:
         size = int.from_bytes(payload[:4], "little")
-        fixed = json.loads(payload[4 : 4 + size])
+        names = [c.name for c in self.model.config.input.static]
+        fixed = read_fixed(json.loads(payload[4 : 4 + size]), names)
         if not self._core.load(0, payload[4 + size :]):
             return False
         self._fixed = fixed
@@ -123,11 +129,5 @@ class RowEngine:
         rest = {name: value for name, value in row.items() if name not in given}
         if not self._core.begun(0):
             return given, rest
-        for name, value in given.items():
-            known = None if self._fixed is None else self._fixed[name]
-            if value is not None and plain(value) != known:
-                raise DataError(
-                    f"{where}, column {name!r}: a static column may not change within a stream, it was {known!r} and is"
-                    f" {value!r}; reset the stream for another sequence."
-                )
+        refuse_change(given, given, self._fixed, where)
         return None, rest

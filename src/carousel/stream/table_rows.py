@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from carousel.errors import DataError
 from carousel.inputs.clock import calendar_features, utc_offset
 from carousel.inputs.fitted import FIRST, MISSING, UNSEEN, Column, TableInput
-from carousel.stream.reading import number, plain
-from carousel.stream.times import read_time
+from carousel.stream.times import LARGEST, LAST, read_time
+from carousel.stream.values import missing, number, refuse_change
 
 __all__ = ["Covariates", "Following", "TableReader", "by_the_wall"]
 
@@ -71,9 +71,9 @@ class TableReader:
                     f"{where}: the column {unknown[0]!r} is unknown to the model, which has {', '.join(roles.columns)};"
                     " leave it out."
                 )
-            missing = [name for name in self.columns if name not in row]
-            if missing:
-                raise DataError(f"{where}: the column {missing[0]!r} is missing; give it (null where not observed).")
+            absent = [name for name in self.columns if name not in row]
+            if absent:
+                raise DataError(f"{where}: the column {absent[0]!r} is missing; give it (null where not observed).")
             if roles.time in row:
                 if time is not None:
                     raise DataError(f"{where}: the time is given twice, in the row and beside it; give it once.")
@@ -81,7 +81,7 @@ class TableReader:
         if self.table.static and fixed is None:
             static = {name: row[name] for name in roles.static if name in row}
         elif self.table.static:
-            _refuse_change(row, fixed or {}, where)
+            refuse_change(row, roles.static, fixed, where)
         return row, static, time
 
     def target(self, values: Mapping[str, Any], where: str) -> Floats:
@@ -90,13 +90,17 @@ class TableReader:
         for name in self.table.roles.target:
             place = f"{where}, column {name!r}"
             found.append(number(values[name], place))
-            _refuse_infinite(found[-1], place)
+            _refuse_huge(found[-1], place)
         return np.array(found)
 
     def static(self, given: Mapping[str, Any], where: str) -> tuple[Floats, Ints]:
-        missing = [c.name for c in self.table.static if c.name not in given]
-        if missing:
-            raise DataError(f"{where}: the static column {missing[0]!r} is missing; give it (null where not known).")
+        names = self.table.roles.static
+        unknown = [name for name in given if name not in names]
+        if unknown:
+            raise DataError(f"{where}: {unknown[0]!r} is no static column of the model; it has {', '.join(names)}.")
+        absent = [name for name in names if name not in given]
+        if absent:
+            raise DataError(f"{where}: the static column {absent[0]!r} is missing; give it (null where not known).")
         return self._encode(self.table.static, given, where)
 
     def time(self, time: Any, rows: int, where: str) -> tuple[float, float]:
@@ -132,10 +136,16 @@ class TableReader:
             return None
         steps = np.arange(1, table.horizon + 1)
         time = np.asarray(table.grid.ahead(np.array(when), steps), np.float64)
+        if table.stamps and not time[-1] < LAST:
+            raise DataError(f"{where}: its forecast lies beyond the year 9998; correct the time.")
         calendar = calendar_features(time if table.grid.wall else by_the_wall(time, table.grid.zone), table.calendar)
         if not table.known:
             return Following(time, calendar, np.zeros((table.horizon, 0), np.int64))
-        rows = list(ahead)
+        rows = list(ahead) if isinstance(ahead, Iterable) else []
+        if not isinstance(ahead, Iterable) or not all(isinstance(row, Mapping) for row in rows):
+            raise DataError(
+                f"{where}: ahead holds a mapping of the known columns for each of {table.horizon} steps; give that."
+            )
         if len(rows) != table.horizon:
             raise DataError(
                 f"{where}: ahead has {len(rows)} rows; give the known columns of all {table.horizon} steps."
@@ -143,8 +153,11 @@ class TableReader:
         known, codes = [], []
         for k, row in enumerate(rows):
             place = f"{where}, step {k + 1} ahead"
+            unknown = [name for name in row if name not in self._known]
+            if unknown:
+                raise DataError(f"{place}: the column {unknown[0]!r} is unknown to the model; leave it out.")
             for c in table.known:
-                if row.get(c.name) is None or row[c.name] != row[c.name]:
+                if missing(row.get(c.name)):
                     raise DataError(f"{place}: there is no {c.name!r}; give the known columns for every step.")
             one, code = self._encode(table.known, row, place)
             known.append(one)
@@ -160,12 +173,12 @@ class TableReader:
                 codes.append(self._code(c, value, place))
                 continue
             x = number(value, place)
-            _refuse_infinite(x, place)
+            _refuse_huge(x, place)
             numbers += [0.0, 0.0] if x != x else [(x - c.mean) / c.scale, 1.0]
         return np.array(numbers), np.array(codes, np.int64)
 
     def _code(self, column: Column, value: Any, where: str) -> int:
-        if value is None or value != value:
+        if missing(value):
             return MISSING
         if not isinstance(value, str):
             raise DataError(f"{where}: it held text in training and holds {value!r} here; convert it to text.")
@@ -177,16 +190,6 @@ def by_the_wall(time: Floats, zone: str | None) -> Floats:
     return time if zone is None else time + utc_offset(time, zone)
 
 
-def _refuse_change(row: Mapping[str, Any], fixed: Mapping[str, Any], where: str) -> None:
-    for name, known in fixed.items():
-        value = plain(row.get(name))
-        if value is not None and value != known:
-            raise DataError(
-                f"{where}, column {name!r}: a static column may not change within a stream, it was {known!r} and is"
-                f" {value!r}; reset the stream for another series."
-            )
-
-
-def _refuse_infinite(value: float, where: str) -> None:
-    if value in (np.inf, -np.inf):
-        raise DataError(f"{where}: the value is infinite; correct it, or null for missing.")
+def _refuse_huge(value: float, where: str) -> None:
+    if abs(value) > LARGEST:
+        raise DataError(f"{where}: the value is infinite, or beyond 1e140; correct it, or null for missing.")

@@ -11,9 +11,12 @@ import numpy as np
 
 from carousel.errors import DataError
 from carousel.inputs.clock import utc_offset
+from carousel.stream.values import missing
 
-__all__ = ["read_time", "zone_of"]
+__all__ = ["LAST", "read_time", "zone_of"]
 
+FIRST, LAST = -62104060800.0, 253370764800.0  # seconds of the years 2 and 9999: every zone can write those between
+LARGEST = 1e140  # as in native/src/stream.cpp
 _MONTH = re.compile(r"\d{4}-\d{2}")
 
 
@@ -26,18 +29,33 @@ def read_time(value: Any, stamps: bool, where: str) -> tuple[float, float]:
     >>> read_time("1970-01-02", True, "row 1"), read_time(5, False, "row 1")
     ((86400.0, 86400.0), (5.0, 5.0))
     """
-    if value is None or value != value:
+    if missing(value):
         raise DataError(f"{where}: the time is missing; give it with every row.")
     number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
     if number and stamps:
         raise DataError(f"{where}: the time held timestamps in training and {value!r} is a number; give a timestamp.")
     if number:
-        if not math.isfinite(value):
-            raise DataError(f"{where}: the time {value} is not finite; correct it.")
-        return float(value), float(value)
-    found = _stamp(value, where)
-    if not stamps:
-        raise DataError(f"{where}: the time held numbers in training and {value!r} is a timestamp; give a number.")
+        return (_number(value, where),) * 2
+    if not stamps and isinstance(value, str | date | np.datetime64):
+        what = "text" if isinstance(value, str) else "a timestamp"
+        raise DataError(f"{where}: the time held numbers in training and {value!r} is {what}; give a number.")
+    try:
+        found = _stamp(value, where)
+    except OverflowError:  # a zone's clock at the ends of Python's calendar
+        found = (math.inf, math.inf)
+    if not all(FIRST <= seconds < LAST for seconds in found):
+        raise DataError(f"{where}: the time {value!s} lies outside of the years 2 to 9998; correct it.")
+    return found
+
+
+def _number(value: Any, where: str) -> float:
+    try:
+        found = float(value)
+    except OverflowError:
+        found = math.inf
+    if not abs(found) <= LARGEST:
+        what = "is not finite" if math.isinf(found) else "is too large to compute with"
+        raise DataError(f"{where}: the time {what}; correct it.")
     return found
 
 

@@ -17,9 +17,9 @@ from carousel.inputs.clock import utc_of_wall
 from carousel.inputs.fitted import TableInput
 from carousel.stream.forecasting import forecaster
 from carousel.stream.loading import Model
-from carousel.stream.reading import plain
 from carousel.stream.table_rows import Covariates, Following, TableReader, by_the_wall
 from carousel.stream.times import zone_of
+from carousel.stream.values import plain, read_fixed
 
 __all__ = ["WindowEngine", "forecasts"]
 
@@ -49,15 +49,16 @@ class WindowEngine:
         return self._given
 
     def reset(self, static: Mapping[str, Any] | None) -> None:
+        if static is not None and not self.table.static:
+            raise DataError("reset: the model has no static columns; leave static out.")
+        read = None if static is None else self.reader.static(static, "static")
         self.series.begin(self.place)
         self._given = 0
         self._zone: str | None = None
         self._kind: str | None = None
         self._fixed: dict[str, Any] | None = None
-        if static is not None:
-            if not self.table.static:
-                raise DataError("reset: the model has no static columns; leave static out.")
-            self._fix(static, *self.reader.static(static, "static"))
+        if static is not None and read is not None:
+            self._fix(static, *read)
 
     def push(self, row: Any, time: Any, ahead: Any) -> dict[str, Any]:
         following = self.take(row, time, ahead, f"row {self._given + 1}")
@@ -92,8 +93,12 @@ class WindowEngine:
                 try:
                     when = None if times is None else next(times)
                 except StopIteration:
-                    raise DataError(f"row {self._given + 1}: there are fewer times than rows; give one each.") from None
+                    raise DataError(
+                        f"row {self._given + 1}: there are fewer times than rows; give one for each."
+                    ) from None
                 found.append(self.push(row, when, ahead))
+            if times is not None and next(times, self) is not self:
+                raise DataError(f"there are more times than the {len(found)} rows; give one for each.")
         except BaseException:
             self.back(kept)
             raise
@@ -114,16 +119,16 @@ class WindowEngine:
 
     def load(self, payload: bytes) -> bool:
         (size,) = struct.unpack_from("<I", payload)
-        about = json.loads(payload[4 : 4 + size])
+        given, zone, kind, fixed = _about(json.loads(payload[4 : 4 + size]), self.table)
         if not self.series.load(self.place, payload[4 + size :]):
             return False
-        self._given, self._zone = int(about["given"]), about["zone"]
-        self._kind, self._fixed = about["kind"], about["fixed"]
+        self._given, self._zone, self._kind, self._fixed = given, zone, kind, fixed
         return True
 
     def _fix(self, static: Mapping[str, Any], numbers: Floats, codes: Ints) -> None:
+        fixed = {c.name: plain(static[c.name]) for c in self.table.static}
         self.series.set_static(self.place, np.asarray(numbers, np.float32), codes)
-        self._fixed = {c.name: plain(static[c.name]) for c in self.table.static}
+        self._fixed = fixed
 
     def _append(self, time: float, target: Floats, row: Covariates) -> None:
         self.series.append(self.place, time, target, row.features, row.feature_codes, row.known, row.known_codes)
@@ -144,7 +149,7 @@ class WindowEngine:
         if grid.kind == "uneven":
             return 0
         if grid.kind == "even":
-            exact = (when - begin) / grid.step
+            exact = min((when - begin) / grid.step, 2.0**53)
             tick = round(exact)
             off = abs(exact - tick) > 1e-3
         else:
@@ -231,6 +236,23 @@ def forecasts(engines: Sequence[WindowEngine], ahead: Sequence[Following]) -> li
     out = np.empty((len(engines), table.horizon, table.targets, len(head.quantiles)))
     first.series.forecast(which, time, known, codes, out)
     return [engine.named(t, values) for engine, t, values in zip(engines, time, out, strict=True)]
+
+
+def _about(found: Any, table: TableInput) -> tuple[int, str | None, str | None, dict[str, Any] | None]:
+    """What `save` keeps beside the series; ValueError where it cannot be that."""
+    if not isinstance(found, dict) or set(found) != {"given", "zone", "kind", "fixed"}:
+        raise ValueError("this is no state of a series")
+    given, zone, kind = found["given"], found["zone"], found["kind"]
+    if type(given) is not int or given < 0 or kind not in (None, *_KINDS):
+        raise ValueError("this is no state of a series")
+    if zone is not None:
+        from zoneinfo import ZoneInfo
+
+        ZoneInfo(zone)
+    return given, zone, kind, read_fixed(found["fixed"], table.roles.static)
+
+
+_KINDS = ("text", "numpy", "datetime", "date", "whole", "number")
 
 
 def _kind(time: Any) -> str | None:
