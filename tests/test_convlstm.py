@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import carousel
-from carousel import ConvLSTM, Ragged
+from carousel import ConvLSTM, Ragged, cli
 from carousel.backends import conv
 from carousel.bench.conv import Usual, compare
 from carousel.bench.layer import Grid
@@ -426,3 +426,8 @@ def test_the_benchmark_compares_equals_and_prints_ratios():
         "worst of bfloat16 against own float32",
     }
     assert all(value > 0 for value in report.summary.values())
+
+
+def test_bench_conv_refuses_what_it_does_not_measure(capsys: pytest.CaptureFixture[str]):
+    assert cli.run(["bench", "conv", "--dtype", "float64"]) == 2
+    assert "--dtype is not about conv; leave it out." in capsys.readouterr().err
