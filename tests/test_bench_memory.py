@@ -353,8 +353,8 @@ def test_claims_run_once_and_say_what_they_found(tmp_path) -> None:
     found = store.get("claims")
     assert [(run["rate"], run["seed"]) for run in found["adding-24-rnn"]["runs"]] == [
         (1e-3, 0),
-        (1e-3, 1),
         (1e-2, 0),
+        (1e-3, 1),
         (1e-2, 1),
     ]
     assert [run["sequences"] for run in found["adding-24"]["runs"]] == [200, 200]

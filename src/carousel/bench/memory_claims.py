@@ -149,8 +149,8 @@ def measure(store: Store, known: dict[str, Claim], say: Callable[[str], None] = 
             found = store.get("claims")[name] = {"plan": claim.plan, "runs": []}
         found |= {"said": claim.said, "goal": claim.goal, "kind": claim.kind, "budget": claim.effort.budget}
         done = {(run["rate"], run["seed"]) for run in found["runs"]}
-        for rate in claim.rates or (claim.effort.rate,):
-            for seed in range(claim.seeds):
+        for seed in range(claim.seeds):
+            for rate in claim.rates or (claim.effort.rate,):
                 if (rate, seed) not in done:
                     found["runs"].append({"rate": rate, "seed": seed} | _run(claim, rate, seed))
                     store.write()
