@@ -56,7 +56,7 @@ def adding(claims: dict[str, dict[str, Any]], place: Path) -> None:
             for t, one in found.items()
             if any(run["success"] for run in one["runs"])
         }
-        axes.plot(list(learned), list(learned.values()), "o-", color=f"C{k}", label=kind)
+        axes.plot(list(learned), list(learned.values()), "o-", color=f"C{k}", label=kind if learned else None)
         failed = {t: one["budget"] for t, one in found.items() if t not in learned}
         axes.plot(
             list(failed), list(failed.values()), "x", color=f"C{k}", label=f"{kind}, never within" if failed else None
