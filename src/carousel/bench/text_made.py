@@ -34,7 +34,7 @@ def multi30k(seed: int, *, quick: bool = False) -> Found:
 
     parts = [(_lines("multi30k", f"{p}.de.gz"), _lines("multi30k", f"{p}.en.gz")) for p in ("train", "val")]
     train, valid = ((a[:QUICK], b[:QUICK]) if quick else (a, b) for a, b in parts)
-    test = tuple(_lines("multi30k", f"test_2016_flickr.{side}.gz") for side in ("de", "en"))
+    test = tuple(_lines("multi30k", f"test_2016_flickr.{s}.gz")[: 40 if quick else None] for s in ("de", "en"))
     config = _settings(Translator.defaults, seed, quick, **TRANSLATION)
     started = time.process_time()
     model = Translator(lowercase=True, vocabulary=500 if quick else 6000, seeds=1 if quick else MEMBERS, config=config)
