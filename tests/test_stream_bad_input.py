@@ -290,3 +290,15 @@ def test_a_detector_whose_correlations_have_no_inverse(tmp_path: Path) -> None:
     path = write(dataclasses.replace(made, head=dataclasses.replace(made.head, views=views)), tmp_path)
     with pytest.raises(ModelFileError, match="cannot be streamed"):
         Stream(path)
+
+
+def test_clocks_that_are_not_known_here(tmp_path: Path) -> None:
+    made = tagger()
+    for changes, words in (
+        ({"zone": "Mars/Olympus"}, "time zone 'Mars/Olympus' of the model; install the package tzdata"),
+        ({"zone": "../etc"}, "does not know the time zone"),
+        ({"calendar": ("hour_of_sol",)}, "the calendar has no 'hour_of_sol'"),
+    ):
+        changed = dataclasses.replace(made, input=dataclasses.replace(made.input, **changes))
+        with pytest.raises(CarouselError, match=words):
+            Stream(write(changed, tmp_path))

@@ -75,7 +75,7 @@ def _parse(line: bytes) -> dict[str, Any]:
         raise DataError(f"{word} is not JSON; write null for a value that is missing.")
 
     try:
-        row = json.loads(line, object_pairs_hook=unique, parse_constant=constant)
+        row = json.loads(line.strip(), object_pairs_hook=unique, parse_constant=constant)
     except CarouselError:
         raise
     except (ValueError, RecursionError) as error:

@@ -17,6 +17,7 @@ from carousel.config import ModelConfig, StackConfig
 from carousel.errors import CarouselError, ModelFileError, NotSupported
 from carousel.heads.classify import class_values
 from carousel.heads.detect import DetectHead
+from carousel.inputs.clock import CALENDAR
 from carousel.inputs.frames import FramesInput
 from carousel.inputs.sequence import BOUND, SequenceInput
 from carousel.inputs.tokens import TokenInput
@@ -50,6 +51,7 @@ def load(path: str | os.PathLike[str], storage: str) -> Model:
     reason = _no_streaming_form(config)
     if reason:
         raise NotSupported(f"{name}: {reason}; use `carousel predict`.")
+    _require_clock(name, config)
     mark = _core.fingerprint(0, json.dumps(document["model"], sort_keys=True).encode())
     for key in sorted(weights):
         mark = _core.fingerprint(mark, weights[key].data)
@@ -68,6 +70,24 @@ def _no_streaming_form(config: ModelConfig) -> str:
     if config.stack.bidirectional:
         return "a bidirectional stack reads its sequence from both ends, so it has no streaming form"
     return ""
+
+
+def _require_clock(name: str, config: ModelConfig) -> None:
+    """That rows will find the calendar and the time zone that the model was trained with."""
+    unknown = [word for word in config.input.calendar if word not in CALENDAR]
+    if unknown:
+        raise ModelFileError(f"{name}: the calendar has no {unknown[0]!r}: write the model again with `carousel fit`.")
+    zone = getattr(config.input, "grid", config.input).zone
+    if zone is None:
+        return
+    from zoneinfo import ZoneInfo  # imported for models with a time zone only
+
+    try:
+        ZoneInfo(zone)
+    except (LookupError, ValueError, OSError):
+        raise CarouselError(
+            f"{name}: this machine does not know the time zone {zone!r} of the model; install the package tzdata."
+        ) from None
 
 
 def add_stack(
