@@ -33,7 +33,7 @@ def multi30k(seed: int, *, quick: bool = False) -> Found:
     from carousel.translator import Translator
 
     parts = [(_lines("multi30k", f"{p}.de.gz"), _lines("multi30k", f"{p}.en.gz")) for p in ("train", "val")]
-    train, valid = ((a[:QUICK], b[:QUICK]) if quick else (a, b) for a, b in parts)
+    train, valid = ((a[:most], b[:most]) if quick else (a, b) for most, (a, b) in zip((QUICK, 30), parts, strict=True))
     test = tuple(_lines("multi30k", f"test_2016_flickr.{s}.gz")[: 40 if quick else None] for s in ("de", "en"))
     config = _settings(Translator.defaults, seed, quick, **TRANSLATION)
     started = time.process_time()
