@@ -326,6 +326,9 @@ def test_a_claim_holds_or_is_broken() -> None:
     assert claims["reber"].holds([learned] * 29 + [lost]) is False
     assert claims["adding-1000"].holds([learned] * 4 + [lost])
     assert claims["adding-200-rnn"].holds([lost] * 9)
+    assert claims["adding-200-rnn"].holds([lost] * 2) is None  # too early to tell
+    assert claims["reber"].holds([learned] * 3) is None
+    assert claims["adding-200-rnn"].holds([lost, learned]) is False
     assert claims["adding-200-rnn"].holds([lost] * 8 + [learned]) is False
     assert claims["adding-100-rnn"].holds([lost]) is None
     assert claims["adding-100"].effort.budget == 20_000

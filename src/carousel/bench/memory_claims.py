@@ -66,11 +66,14 @@ class Claim:
         return self.stop and (error < self.enough if self.right is None else right >= self.right)
 
     def holds(self, runs: list[dict[str, Any]]) -> bool | None:
-        """None where nothing is claimed."""
+        """None where nothing is claimed, or too few runs have ended to tell."""
         learned = sum(bool(run["success"]) for run in runs)
+        left = max(0, self.seeds * max(1, len(self.rates)) - len(runs))
         if self.fails:
-            return learned == 0
-        return None if self.least is None else learned >= self.least
+            return False if learned else (None if left else True)
+        if self.least is None:
+            return None
+        return True if learned >= self.least else (None if learned + left >= self.least else False)
 
     @property
     def goal(self) -> str:
