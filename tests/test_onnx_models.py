@@ -259,7 +259,7 @@ KNOWN = {
     StackConfig: "hidden_size num_layers dropout cell bidirectional",
     TableInput: "roles grid stamps context horizon seasons level calendar features known static",
     Column: "name kind mean scale values",
-    SequenceInput: "roles stamps uneven unit calendar columns static variable value",
+    SequenceInput: "roles stamps uneven unit calendar columns static variable value zone",
     Channel: "name kind mean scale squash values buckets gaps",
     ForecastHead: "quantiles width factors",
     ClassifyHead: "kind pooling width classes type temperature mean scale quantiles errors",

@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar, Union
 from carousel.cell import CellSpec
 from carousel.errors import ModelFileError
 
-__all__ = ["TASKS", "ModelConfig", "StackConfig", "from_json", "from_record", "kinds_of", "to_json"]
+__all__ = ["TASKS", "ModelConfig", "StackConfig", "from_json", "from_record", "to_json"]
 
 if typing.TYPE_CHECKING:
     from carousel.inputs.text import PairInput, TextInput
@@ -76,42 +76,29 @@ class StackConfig:
         }
 
 
-# What each task is made of: the inputs and the heads it can have, imported when a model needs them (a stream starts in
-# 0.1 s). Tasks with a SequenceInput have a head whose `shapes` needs the stack's output size only.
-TASKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+_ROWS = {"": "inputs.sequence.SequenceInput", "picture": "inputs.frames.FramesInput"}
+_TEXTS = {"words": "inputs.tokens.TokenInput"}
+
+# What each task is made of: the inputs and the heads it can have, by a field that no other of them has; the usual one
+# by none. They are imported when a model needs them (a stream starts in 0.1 s). Tasks with a SequenceInput have a head
+# whose `shapes` needs the stack's output size only.
+TASKS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "forecast": (
-        ("inputs.fitted.TableInput", "inputs.frames.FramesInput"),
-        ("heads.forecast.ForecastHead", "heads.frames.NextFramesHead"),
+        {"": "inputs.fitted.TableInput", "picture": "inputs.frames.FramesInput"},
+        {"": "heads.forecast.ForecastHead", "patch": "heads.frames.NextFramesHead"},
     ),
-    "classify": (
-        ("inputs.sequence.SequenceInput", "inputs.tokens.TokenInput", "inputs.frames.FramesInput"),
-        ("heads.classify.ClassifyHead",),
+    "classify": (_ROWS | _TEXTS, {"": "heads.classify.ClassifyHead"}),
+    "tag": (_ROWS | _TEXTS, {"": "heads.tag.TagHead", "crf": "heads.slots.SlotHead"}),
+    "detect": (_ROWS, {"": "heads.detect.DetectHead", "blocks": "heads.frames.OddFramesHead"}),
+    "translate": (
+        {"": "inputs.text.PairInput", "turns": "inputs.dialogues.DialogueInput"},
+        {"": "heads.translate.TranslateHead"},
     ),
-    "tag": (
-        ("inputs.sequence.SequenceInput", "inputs.tokens.TokenInput", "inputs.frames.FramesInput"),
-        ("heads.tag.TagHead", "heads.slots.SlotHead"),
-    ),
-    "detect": (
-        ("inputs.sequence.SequenceInput", "inputs.frames.FramesInput"),
-        ("heads.detect.DetectHead", "heads.frames.OddFramesHead"),
-    ),
-    "translate": (("inputs.text.PairInput", "inputs.dialogues.DialogueInput"), ("heads.translate.TranslateHead",)),
-    "generate": (("inputs.text.TextInput",), ("heads.generate.GenerateHead",)),
+    "generate": ({"": "inputs.text.TextInput"}, {"": "heads.generate.GenerateHead"}),
 }
 
 
 @cache
-def kinds_of(task: str) -> tuple[tuple[type, ...], tuple[type, ...]]:
-    """The types of a task's inputs and of its heads.
-
-    >>> inputs, heads = kinds_of("forecast")
-    >>> [kind.__name__ for kind in (*inputs, *heads)]
-    ['TableInput', 'FramesInput', 'ForecastHead', 'NextFramesHead']
-    """
-    inputs, heads = TASKS[task]
-    return tuple(_find(place) for place in inputs), tuple(_find(place) for place in heads)
-
-
 def _find(place: str) -> type:
     module, _, name = place.rpartition(".")
     found: type = getattr(importlib.import_module(f"carousel.{module}"), name)
@@ -133,10 +120,10 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise ValueError(f"seeds must be at least 1, got {self.seeds}")
-        inputs, heads = kinds_of(self.task)
-        for name, known in (("input", inputs), ("head", heads)):
-            if not isinstance(getattr(self, name), known):
-                expected = " or ".join(kind.__name__ for kind in known)
+        for name, known in zip(("input", "head"), TASKS[self.task], strict=True):
+            kind = type(getattr(self, name))
+            if f"{kind.__module__}.{kind.__qualname__}" not in {f"carousel.{place}" for place in known.values()}:
+                expected = " or ".join(place.rpartition(".")[2] for place in known.values())
                 raise ValueError(f"the {name} of task {self.task} is a {expected}, got {getattr(self, name)!r}")
         if self.task not in ("classify", "tag") and self.stack.bidirectional:
             raise ValueError("bidirectional stacks are for sequences that are complete: classify and tag")
@@ -246,15 +233,13 @@ class ModelConfig:
         task = data.get("task")
         if not isinstance(task, str) or task not in TASKS:
             raise ModelFileError(f"the field model.task must be one of {_list(TASKS)}, got {task!r}.")
-        return {
-            name: _nearest(kinds, data.get(name)) for name, kinds in zip(("input", "head"), kinds_of(task), strict=True)
-        }
+        return {name: _kind(known, data.get(name)) for name, known in zip(("input", "head"), TASKS[task], strict=True)}
 
 
-def _nearest(kinds: tuple[type, ...], given: Any) -> type:
-    """Of several types the one whose fields are most like those that are held, and fewest beside them."""
-    held = set(given) if isinstance(given, Mapping) else set()
-    return max(kinds, key=lambda kind: (len(held & _hints(kind).keys()), -len(_hints(kind))))
+def _kind(known: dict[str, str], given: Any) -> type:
+    """The one whose own field is held, or the usual one."""
+    held = given if isinstance(given, Mapping) else {}
+    return _find(next((place for mark, place in known.items() if mark and mark in held), known[""]))
 
 
 def to_json(value: Any) -> Any:

@@ -52,6 +52,6 @@ def metadata(
         found["time"] |= {"grid": table.grid.kind, "step": table.grid.step, "zone": table.grid.zone}
         found |= {"horizon": table.horizon, "reach": table.reach, "quantiles": list(config.head.quantiles)}
     else:
-        found["time"] |= {"step": table.unit}
+        found["time"] |= {"step": table.unit, "zone": table.zone}
         found["head"] = to_json(config.head)
     return {"carousel": json.dumps(found, ensure_ascii=False)}

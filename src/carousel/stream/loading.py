@@ -18,9 +18,7 @@ from carousel.errors import CarouselError, ModelFileError, NotSupported
 from carousel.heads.classify import class_values
 from carousel.heads.detect import DetectHead
 from carousel.inputs.clock import CALENDAR
-from carousel.inputs.frames import FramesInput
 from carousel.inputs.sequence import BOUND, SequenceInput
-from carousel.inputs.tokens import TokenInput
 
 __all__ = ["STORAGE", "Model", "add_stack", "answers", "load", "program", "refusing"]
 
@@ -61,9 +59,9 @@ def load(path: str | os.PathLike[str], storage: str) -> Model:
 def _no_streaming_form(config: ModelConfig) -> str:
     if config.task not in ("forecast", "classify", "tag", "detect"):
         return f"a model that can {config.task} has no streaming form"
-    if isinstance(config.input, FramesInput):
+    if hasattr(config.input, "picture"):
         return "frames pass through an encoder that streams of rows lack; for them there is `carousel.ClipStream`"
-    if isinstance(config.input, TokenInput):
+    if hasattr(config.input, "words"):
         return "texts are read whole, token by token after a vocabulary that streams of rows lack"
     if config.task == "detect" and config.head.method != "forecast":
         return "an autoencoder sees whole windows, so it has no streaming form"
