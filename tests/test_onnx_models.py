@@ -335,7 +335,7 @@ def test_the_file_says_what_enters_and_what_comes_out(tmp_path: Path) -> None:
     assert said["task"] == "tag"
     assert said["codes"]["ward"] == {"missing": 0, "unseen": 1, "first": 2, "values": ["east", "north", "west"]}
     assert said["codes"]["terminal"] == {"missing": 0, "unseen": 1, "first": 2, "buckets": 7}
-    assert said["time"] == {"unit": "seconds since 1970-01-01 UTC", "step": 600.0}
+    assert said["time"] == {"unit": "seconds since 1970-01-01 UTC", "step": 600.0, "zone": None}
     assert said["fingerprint"] == hashlib.sha256(path.read_bytes()).hexdigest()
     about = {one.name: one.doc_string for one in model.graph.input}
     assert about["numbers"] == "columns ['pulse', 'pressure', 'steps']; NaN is missing"

@@ -84,7 +84,8 @@ def windows(frames: Bytes, offsets: Ints, length: int, share: float, source: str
     rng = np.random.default_rng(0xF2)
     held = np.zeros(count, bool)
     held[rng.permutation(count)[:held_out]] = True
-    learned, judged = [], []
+    learned: list[Ints] = []
+    judged: list[Ints] = []
     for b in range(count):
         starts = np.arange(offsets[b], offsets[b + 1] - length + 1)
         if held_out:

@@ -19,7 +19,7 @@ from carousel.ragged import Ragged
 
 __all__ = ["KINDS", "VARIANTS", "Net", "build", "chrono", "parameters", "size_for"]
 
-VARIANTS: dict[str, dict[str, bool]] = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "LSTM": {},
     "peephole LSTM": {"peephole": True},
     "coupled LSTM": {"coupled": True},

@@ -86,7 +86,9 @@ class _Network:
         self.operations = _operations(kind, inputs, size, steps)
         self.kind = problem.kind
         y = part.y.astype(np.float64)
-        self.mean, self.spread = (y.mean(), max(y.std(), 1e-6)) if problem.kind == "number" else (0.0, 1.0)
+        numbers = problem.kind == "number"
+        self.mean = float(y.mean()) if numbers else 0.0
+        self.spread = max(float(y.std()), 1e-6) if numbers else 1.0
         self._train(part, settings["rate"], seed)
 
     def _train(self, part: Part, rate: float, seed: int) -> None:

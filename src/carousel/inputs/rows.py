@@ -87,7 +87,8 @@ class Sequences:
 
     def made_channels(self, fitted: Any) -> Channels:
         """What the model sees of them; sequences of other things than columns have their own way."""
-        return fitted.transform(*raw_channels(self, fitted))
+        found: Channels = fitted.transform(*raw_channels(self, fitted))
+        return found
 
     def given(self, values: Floats) -> Floats:
         """Of each row [N] the value in its row of the user's table [n]; NaN where none speaks of it."""
