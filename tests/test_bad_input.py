@@ -68,7 +68,7 @@ TABLES: dict[str, tuple[Callable[[Path], None], list[str]]] = {
     "header only": (edit(lambda t: t.head(0)), ["data.csv: the table has no rows", "give it at least one"]),
     "unreadable": (
         lambda p: (p / "data.csv").write_bytes(b"shop,day,sold\n" + bytes(range(128, 256)) * 9),
-        ["data.csv: ", "cannot be read", "check its contents"],
+        ["data.csv, line 2", "byte 14", "not UTF-8", "convert the file"],
     ),
     "missing target": (edit(lambda t: t.rename({"sold": "solds"})), ["data.csv: there is no column 'sold'", "'solds'"]),
     "missing id": (edit(lambda t: t.drop("shop")), ["data.csv: there is no column 'shop'", "columns are"]),
