@@ -443,7 +443,7 @@ def test_no_memory_is_status_2_and_names_what_to_make_smaller(error, call, monke
 
 
 def test_an_interrupt_before_training_writes_nothing(place, call, monkeypatch):
-    def interrupt(path: Path) -> None:
+    def interrupt(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("carousel.inputs.files.read_file", interrupt)

@@ -86,7 +86,7 @@ class Evaluation:
         model, best = rows[0].mase, min(rows[1:], key=lambda row: row.mase if row.mase is not None else np.inf)
         assert best.mase is not None
         if model < best.mase:
-            return f"{target}: the LSTM's MASE is {1 - model / best.mase:.0%} below the best baseline ({best.model})."
+            return f"{target}: the LSTM's MASE is {1 - model / best.mase:.1%} below the best baseline ({best.model})."
         return f"{target}: a baseline wins; {best.model} has MASE {_short(best.mase)}, the LSTM {_short(model)}."
 
     def to_dict(self) -> dict[str, Any]:
