@@ -191,7 +191,7 @@ def _rows_of_frames(own: Ints, starts: Floats | None, numbers: Ints, exact: bool
 def _remark(faults: Sequence[str], source: str) -> None:
     if faults:
         more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
-        warnings.warn(f"{source}: {len(faults)} left out as bad: {faults[0]}{more}.", stacklevel=4)
+        warnings.warn(f"{source}: {len(faults)} left out as bad: {faults[0].removesuffix('.')}{more}.", stacklevel=4)
 
 
 def read_pictures(arrays: Any, choices: Frames, *, source: str = "X") -> Clips:
