@@ -66,6 +66,18 @@ def test_bad_lines_are_named_and_the_stream_goes_on(tmp_path: Path) -> None:
         assert word in f["error"]
 
 
+def test_the_sequence_idle_for_longest_is_forgotten(tmp_path: Path) -> None:
+    path = write(tagger("event"), tmp_path)
+    rows = {who: rich_rows(7, k, who=who) for k, who in enumerate("abc")}
+    told = [line(rows[who][k]) for who, k in [("a", 0), ("b", 0), ("a", 1), ("c", 0), ("a", 2), ("b", 1), ("c", 1)]]
+    found = [json.loads(a.text)["probability"] for a in answer_lines(path, told, keep=2)]
+    alone = {who: [f["probability"] for f in Stream(path).push_many(rows[who])] for who in "abc"}
+    assert found[:5] == [alone["a"][0], alone["b"][0], alone["a"][1], alone["c"][0], alone["a"][2]]
+    anew = {who: Stream(path).push(rows[who][1])["probability"] for who in "bc"}
+    assert found[5:] == [anew["b"], anew["c"]]  # "b" made room for "c", and "c" for "b"
+    assert anew["b"] != alone["b"][1]
+
+
 def test_forecasts_and_scores_are_plain_json(tmp_path: Path) -> None:
     path = write(config(Grid("even", 24 * HOUR, wall=True, zone="Europe/Berlin"), stamps=True), tmp_path)
     lines = [
@@ -92,6 +104,7 @@ def test_the_command(tmp_path: Path, capsys: Any) -> None:
     assert cli.run(["stream", str(path), str(tmp_path / "none.jsonl")]) == 2
     assert "no such file" in capsys.readouterr().err
     assert cli.run(["stream", str(path), "--weights", "int3"]) == 2
+    assert cli.run(["stream", str(path), "--keep", "0"]) == 2
 
 
 def test_lines_are_answered_as_they_come(tmp_path: Path) -> None:

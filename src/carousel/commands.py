@@ -153,6 +153,10 @@ def stream(
     weights: Annotated[
         str, typer.Option(metavar="TYPE", help="How the stack's matrices are stored: float32, bf16 or int8.")
     ] = "float32",
+    keep: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Remember at most N sequences; the one idle for longest is forgotten."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="End with a line that counts rows and errors.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -170,7 +174,7 @@ def stream(
         raise CarouselError(f"{data}: there is no such file; check the path.")
     counts = [0, 0]
     with nullcontext(sys.stdin.buffer) if data is None else data.open("rb") as lines:
-        for answer in answer_lines(model, iter(lines.readline, b""), weights):
+        for answer in answer_lines(model, iter(lines.readline, b""), weights, keep):
             counts[answer.refused] += 1
             sys.stdout.write(answer.text + "\n")
             sys.stdout.flush()

@@ -27,13 +27,18 @@ class Answer(NamedTuple):
     refused: bool
 
 
-def answer_lines(path: str | os.PathLike[str], lines: Iterable[bytes], weights: str = "float32") -> Iterator[Answer]:
+def answer_lines(
+    path: str | os.PathLike[str], lines: Iterable[bytes], weights: str = "float32", keep: int | None = None
+) -> Iterator[Answer]:
     """For each line with a row its answer, after the row's own id and time; for a bad line its number and the error.
 
     A line is an object with the model's columns; rows of forecasters with known columns may hold `ahead`, a list of
-    objects with those columns for the steps ahead. Blank lines are passed over. Raises what `Stream` raises of the
-    model file.
+    objects with those columns for the steps ahead. Blank lines are passed over. With `keep` no more than so many
+    sequences are remembered: beyond it the one whose last row is oldest is forgotten, and begins anew should it come
+    again. Raises what `Stream` raises of the model file, and CarouselError for a `keep` below 1.
     """
+    if keep is not None and keep < 1:
+        raise CarouselError(f"--keep is a number of sequences, at least 1, got {keep}.")
     model = load(path, weights)
     roles = model.config.input.roles
     first = engine(model)
@@ -54,7 +59,10 @@ def answer_lines(path: str | os.PathLike[str], lines: Iterable[bytes], weights: 
         except CarouselError as error:
             yield Answer(json.dumps({"line": number, "error": str(error)}, ensure_ascii=False), True)
             continue
+        engines.pop(id, None)  # the last is the one that came last
         engines[id] = own
+        if keep is not None and len(engines) > keep:
+            del engines[next(iter(engines))]
         shown = {} if roles.id is None else {roles.id: row[roles.id]}
         if roles.time is not None and roles.time not in found:
             shown[roles.time] = _written(time)
