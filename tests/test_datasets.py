@@ -171,6 +171,7 @@ def test_digits_are_split_by_class_and_permuted_alike():
         (lambda: Adding(5), "length must be at least 24, got 5"),
         (lambda: TemporalOrder(4), "marks must be 2 or 3, got 4"),
         (lambda: Parity(shortest=9, longest=3), "longest must be at least 9, got 3"),
+        (lambda: ModularArithmetic(shortest=40, longest=40), "longest must be at least 41, got 40"),
         (lambda: Counting(4), "letters must be 2 or 3, got 4"),
         (lambda: next(Copy().stream(0)), "batch_size must be at least 1, got 0"),
         (lambda: digits(test=1.0), r"test is a share in \(0, 1\), got 1.0"),

@@ -345,7 +345,7 @@ def test_each_fault_has_its_sentence_and_health_has_none():
     lively = rng.normal(size=(60, 10)).astype(np.float32)
     assert _advice(_layer(c=lively, f=np.full((60, 10), 0.9, np.float32))) == []
     cases = {
-        "begin with a larger forget bias": _layer(c=lively, f=np.full((60, 10), 0.1, np.float32)),
+        "begin with longer memories": _layer(c=lively, f=np.full((60, 10), 0.1, np.float32)),
         "the forget gates never close": _layer(c=50 * lively, f=np.full((60, 10), 0.99, np.float32)),
         "the output gates are shut": _layer(c=lively, o=np.full((60, 10), 0.01, np.float32)),
         "10 of 10 units never change": _layer(c=0 * lively),

@@ -231,7 +231,9 @@ def test_json_holds_the_numbers(place, call):
         (["--out", "nowhere/report.html"], "there is no folder nowhere"),
         (["--out", "r.html", "--id", "west"], "no sequence is called 'west'"),
         (["--out", "r.html", "--member", "3"], "member is 3, but the model has 1"),
-        (["--out", "r.html", "--png", "data.csv"], "this is a file"),
+        (["--out", "r.html", "--png", "data.csv"], "a file is in the way"),
+        (["--out", "r.html", "--png", "data.csv/figures"], "a file is in the way"),
+        (["--out", "r.html", "--id", ""], "the ids that were asked for are empty"),
     ],
 )
 def test_refusals_are_a_sentence(place, call, options, words):

@@ -10,7 +10,7 @@ import typer
 
 from carousel import frame_options, text_options, word_options
 from carousel.errors import CarouselError
-from carousel.options import Data, Debug, Json, Model, Names, load, names, noting, require_place, write_json
+from carousel.options import Data, Debug, Json, Model, Names, load, noting, require_place, write_json
 
 __all__ = ["explain"]
 
@@ -39,8 +39,8 @@ def explain(
       carousel explain m.safetensors sales.csv --out report.html
     """
     require_place(out, (".html", ".htm"))
-    if png is not None and png.exists() and not png.is_dir():
-        raise CarouselError(f"{png}: this is a file; name a folder for the pictures.")
+    if png is not None:
+        _folder(png)
     from carousel import explain as inside
 
     estimator = load(model)
@@ -48,7 +48,7 @@ def explain(
         found = inside.explain(
             estimator,
             _frame(estimator, data),
-            ids=names(id) or (),
+            ids=tuple(id or ()),
             member=member,
             twin_steps=twin_steps,
             source=data.name,
@@ -66,6 +66,16 @@ def explain(
     for sentence in found.subject.notes:
         typer.echo(f"Note: {sentence}")
     typer.echo(f"wrote {out}" + (f" and {len(drawn)} pictures to {png}" if drawn else ""))
+
+
+def _folder(place: Path) -> None:
+    """Made before the work, so that what stands in the way is said then."""
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise CarouselError(f"{place}: a file is in the way; name a folder for the pictures.") from None
+    except OSError as error:
+        raise CarouselError(f"{place}: {error.strerror}; name a folder that can be written to.") from None
 
 
 def _say(stage: str) -> None:

@@ -49,7 +49,7 @@ class Examples:
 
 
 class Task(ABC):
-    """An endless, seeded source of sequences: the same seed gives the same sequences, however they are cut."""
+    """An endless, seeded source of sequences: the same seed gives the same ones, drawn in batches of the same size."""
 
     name: ClassVar[str]
     source: ClassVar[str]

@@ -121,9 +121,13 @@ class ModularArithmetic(_Automaton):
     inputs: ClassVar[int] = 8
     outputs: ClassVar[int] = 5
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least("longest", self.longest, self.shortest + 1 - self.shortest % 2)
+
     def _lengths(self, count: int, rng: np.random.Generator) -> Ints:
         low, high = self.shortest // 2, (self.longest - 1) // 2
-        return 2 * rng.integers(min(low, high), high + 1, count) + 1
+        return 2 * rng.integers(low, high + 1, count) + 1
 
     def _symbols(self, place: Ints, rng: np.random.Generator) -> Ints:
         return np.where(place % 2, rng.integers(5, 8, len(place)), rng.integers(0, 5, len(place)))

@@ -77,7 +77,7 @@ def advise(
         *_gradients(flows),
         *(text for layer, h, m in zip(layers, healths, memories, strict=True) for text in _layer(layer, h, m)),
         *_span(subject, memories, attribution),
-        *_attribution(attribution),
+        *_attribution(subject, attribution),
     ]
 
 
@@ -96,7 +96,7 @@ def _gradients(flows: Flows) -> list[str]:
     if ratio < 1e-6:
         return [
             f"The gradient at lag {far} is {ratio:.0e} of that at lag 1, so what lies that far back is not learned:"
-            " begin with a larger forget bias, or give shorter sequences."
+            " begin with longer memories (--set span={far}), or give shorter sequences."
         ]
     return []
 
@@ -108,7 +108,7 @@ def _layer(layer: Layer, h: Health, m: Memory) -> list[str]:
     if closed > 0.5:
         found.append(
             f"{name}: {closed:.0%} of the forget gates are closed most of the time, so the memory is wiped at every"
-            " step: begin with a larger forget bias (carousel.LSTM(forget_bias=1)) or a lower learning rate."
+            " step: begin with longer memories (--set span=100, or how many rows back matter) or a lower learning rate."
         )
     if h.open["forget"] > 0.95 and h.largest_c > 30:
         found.append(
@@ -153,7 +153,8 @@ def _span(subject: Subject, memories: list[Memory], attribution: Attribution | N
         pace = subject.pace.describe(longest)
         found.append(
             f"No unit's half-life is longer than {math.ceil(longest)} steps ({pace}), a small part of the {length}"
-            " steps that are read: a larger forget bias would let it remember, or fewer steps would do."
+            " steps that are read: longer memories at the start (--set span={length}) would let it remember, or fewer"
+            " steps would do."
         )
     if attribution is not None and subject.task == "forecast" and length >= 20:
         early = np.abs(attribution.cells)[:, : max(1, length // 20)].sum() / max(np.abs(attribution.cells).sum(), 1e-30)
@@ -165,7 +166,7 @@ def _span(subject: Subject, memories: list[Memory], attribution: Attribution | N
     return found
 
 
-def _attribution(attribution: Attribution | None) -> list[str]:
+def _attribution(subject: Subject, attribution: Attribution | None) -> list[str]:
     if attribution is None:
         return []
     found = []
@@ -181,5 +182,6 @@ def _attribution(attribution: Attribution | None) -> list[str]:
             verb, them = ("has less than 1 % of the attribution", "it")
             if len(idle) > 1:
                 verb, them = ("have less than 1 % of the attribution each", "them")
-            found.append(f"{some} {verb}: a model without {them} is smaller, and may do as well.")
+            past = f", though past the LSTM {them} may count" if subject.aside else ""
+            found.append(f"{some} {verb}{past}: a model without {them} is smaller, and may do as well.")
     return found

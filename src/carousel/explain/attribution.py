@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from carousel.errors import MissingExtra
-from carousel.explain.subject import Subject
+from carousel.explain.subject import Subject, longest
 
 __all__ = ["FRACTIONS", "Attribution", "Deletion", "attribute", "deletion"]
 
@@ -37,6 +37,7 @@ class Attribution(NamedTuple):
     total: Floats
     expected: Floats
     deletion: Deletion
+    through: float | None  # of the answer's spread, what goes through the rows; None: of one sequence, all alike
 
     @property
     def cells(self) -> Floats:
@@ -80,7 +81,7 @@ def attribute(subject: Subject, *, steps: int = STEPS, seed: int = 0) -> Attribu
     except ModuleNotFoundError:
         raise MissingExtra("captum", "explain", "Attribution") from None
     lengths = torch.from_numpy(subject.lengths)
-    which = torch.argsort(lengths, descending=True, stable=True)[:MOST].sort().values
+    which = torch.from_numpy(longest(subject.lengths, MOST))
     leaves, plain = subject.leaves(which), _plain(subject, which)
     real = torch.arange(leaves.shape[1]) < lengths[which][:, None]
     baseline = torch.where(_like(real, leaves), _average(leaves, real), leaves)
@@ -113,8 +114,15 @@ def attribute(subject: Subject, *, steps: int = STEPS, seed: int = 0) -> Attribu
         values.sum((1, 2)),
         (plain - start).double().numpy(),
         Deletion(np.zeros(0), np.zeros(0), np.zeros(0), np.zeros(0), 0.0),
+        _through(plain, plain - start),
     )
     return made._replace(deletion=deletion(subject, made, leaves, baseline, plain, start, seed))
+
+
+def _through(plain: Tensor, own: Tensor) -> float | None:
+    """The spread over the sequences of what average rows do not give, in that of the answer; at most 1."""
+    spread = float(plain.std()) if len(plain) > 1 else 0.0
+    return min(1.0, float(own.std()) / spread) if spread > 1e-9 else None
 
 
 def _plain(subject: Subject, which: Tensor) -> Tensor:

@@ -50,8 +50,11 @@ class ForecastSubject(Subject):
     def training(self, settings: TrainConfig) -> Task | str:
         config = self.estimator.config_
         table = config.input
-        series = long_enough(self.series, table.horizon, holdout=False, skip_short=False)
-        split = split_by_time(series, table.horizon, table.context, 0.0)
+        try:
+            series = long_enough(self.series, table.horizon, holdout=False, skip_short=True)
+            split = split_by_time(series, table.horizon, table.context, 0.0)
+        except DataError:
+            return "no series is long enough to train on"
         return ForecastTask(config, Rows(series, table), split, settings)
 
     def _select(self, which: Tensor) -> Batch:
@@ -83,6 +86,11 @@ def forecast_subject(
     at = rows.place(origins)
     windows = rows.gather(at)
     c = table.context
+    if (origins - series.offsets[np.searchsorted(series.offsets, origins, side="right") - 1] < c - 1).any():
+        notes.append(
+            f"No series has the {c} rows that a window looks back on: rows before its beginning are counted as steps"
+            " without an observation."
+        )
     index = at[:, None] + np.arange(1 - c, 1)
     inside = index >= rows.start[rows.owner[at]][:, None]
     owner = rows.owner[at]
@@ -116,6 +124,7 @@ def forecast_subject(
         notes=notes,
         member=member,
         own_steps=_own_steps(estimator, member),
+        aside="the linear path, the last values and seasons, and what is known ahead",
         estimator=estimator,
         series=series,
         batch=to_batch(windows),

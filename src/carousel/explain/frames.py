@@ -115,5 +115,5 @@ def frames_subject(
         seen=seen,
         truth=known,
         examples=examples,
-        loss_name=loss_words(config, truth is not None),
+        loss_name=loss_words(config, None if truth is None else known),
     )

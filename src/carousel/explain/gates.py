@@ -61,6 +61,11 @@ class _Rows(NamedTuple):
     step: Ints
     sequences: int
 
+    @property
+    def last(self) -> NDArray[np.bool_]:
+        """Whether a row is the last of its sequence [N]."""
+        return np.asarray(np.diff(self.owner, append=self.sequences) != 0)
+
 
 def roles(layer: Layer, subject: Subject, inputs: Singles | None) -> list[Role]:
     """What each unit's cell state follows; `inputs` [N, C] are the rows as the first layer reads them."""
@@ -74,7 +79,7 @@ def roles(layer: Layer, subject: Subject, inputs: Singles | None) -> list[Role]:
     step = "the steps" if layer.backwards is False else "the steps that are left"
     for k, r in enumerate(_correlation(c, time)[:, 0]):
         found[k].append(Role(k, "trend", "time", float(abs(r))))
-    for k, (name, strength) in enumerate(_cycles(c, time, rows, subject)):
+    for k, (name, strength) in enumerate(_cycles(c, rows, subject)):
         found[k].append(Role(k, "cycle", name, strength))
     signals = _signals(subject, inputs, layer)
     for name, values in signals.items():
@@ -112,27 +117,58 @@ def _correlation(a: Floats, b: Floats) -> Floats:
     return np.asarray(np.where(size > 1e-12, a.T @ b / np.maximum(size, 1e-12), 0.0))
 
 
-def _cycles(c: Floats, time: Floats, rows: _Rows, subject: Subject) -> list[tuple[str, float]]:
-    """The best period of each unit: the model's own seasons, and the strongest of its spectrum. Two harmonics."""
-    slope = (c * time).sum(0) / max(float((time * time).sum()), 1e-12)
-    flat = c - time * slope  # a trend is no cycle
-    steps = int(rows.step.max()) + 1
-    usual = {float(m) for m in subject.seasons if 3 <= m <= steps}
-    periods = sorted(usual | {steps / n for n in range(2, min(steps // 4, 40))})
+def _cycles(c: Floats, rows: _Rows, subject: Subject) -> list[tuple[str, float]]:
+    """The best period of each unit: the model's own seasons, and the strongest of its spectrum.
+
+    Two harmonics, in each sequence with a phase of its own, since sequences begin anywhere in a cycle. A period is
+    tried where a sequence has two of it; what noise alone would give the waves is taken off.
+    """
     total = np.maximum((c * c).sum(0), 1e-12)
+    steps = int(rows.step.max()) + 1
+    usual = {float(m) for m in subject.seasons if 3 <= m <= steps / 2}
+    periods = sorted(usual | {steps / n for n in range(2, min(steps // 4, 40))})
     best: list[tuple[str, float]] = [("", 0.0)] * c.shape[1]
+    flat = _groups(c, rows)
     for period in periods:
-        angle = 2 * np.pi * rows.step / period
-        waves = np.stack([np.sin(angle), np.cos(angle), np.sin(2 * angle), np.cos(2 * angle)], 1)
-        waves, _ = np.linalg.qr(_within(waves, rows))
-        parts = (waves.T @ flat) ** 2
-        share = parts.sum(0) / total
+        parts, able = _waves(flat, period)
+        free = sum((x.shape[1] - 2) * len(x) for x in able)
+        left = free - 4 * sum(map(len, able))
+        if left < free / 2:
+            continue
+        whole = np.maximum(sum((x * x).sum((0, 1)) for x in able), 1e-12)
+        share = 1 - (1 - parts.sum(0) / whole) * free / left  # adjusted for what was fitted
+        share = np.clip(share, 0, 1) * np.minimum(whole / total, 1)  # a trend is no cycle
         # all of it in the second harmonic: that is a cycle of half the length
-        r = np.where(parts[:2].sum(0) > 0.25 * parts.sum(0), np.sqrt(np.clip(share, 0, 1)), 0.0)
+        r = np.where(parts[:2].sum(0) > 0.25 * parts.sum(0), np.sqrt(share), 0.0)
         bonus = 0.02 if period in usual else 0.0  # of equal fits, the season that the model knows of
         for k in np.flatnonzero(r + bonus > [b[1] for b in best]).tolist():
             best[k] = (subject.pace.describe(period), float(r[k]))
     return best
+
+
+def _groups(c: Floats, rows: _Rows) -> list[Floats]:
+    """States of sequences that are equally long [S, T, H], each without its own line."""
+    lengths = np.bincount(rows.owner)
+    first = np.cumsum(lengths) - lengths
+    found = []
+    for steps in np.unique(lengths):
+        x = c[first[lengths == steps][:, None] + np.arange(steps)]
+        line = np.arange(steps) - (steps - 1) / 2
+        slope = np.einsum("t,sth->sh", line, x) / (line @ line)
+        found.append(x - x.mean(1, keepdims=True) - line[:, None] * slope[:, None])
+    return found
+
+
+def _waves(flat: list[Floats], period: float) -> tuple[Floats, list[Floats]]:
+    """What sine and cosine of a period and of its half explain [4, H], and the sequences that have two of it."""
+    able = [x for x in flat if x.shape[1] >= 2 * period]
+    parts = np.zeros((4, flat[0].shape[2]))
+    for x in able:
+        angle = 2 * np.pi * np.arange(x.shape[1]) / period
+        waves = np.stack([np.sin(angle), np.cos(angle), np.sin(2 * angle), np.cos(2 * angle)], 1)
+        waves, _ = np.linalg.qr(waves - waves.mean(0))
+        parts += (np.einsum("tw,sth->swh", waves, x) ** 2).sum(0)
+    return parts, able
 
 
 def _signals(subject: Subject, inputs: Singles | None, layer: Layer) -> dict[str, Floats]:
@@ -161,8 +197,9 @@ def _follow(found: list[list[Role]], name: str, values: Floats, c: Floats, layer
     usual = float(np.median(values))
     on = (values != usual) if len(distinct) <= 5 else None
     if on is not None and 0 < on.mean() <= RARE:
-        change = np.abs(np.diff(layer.c[rows.at].astype(np.float64), axis=0, prepend=0.0))
-        change[rows.step == 0] = 0.0
+        c = layer.c[rows.at].astype(np.float64)
+        change = np.abs(np.diff(c, axis=0, append=0.0) if layer.backwards else np.diff(c, axis=0, prepend=0.0))
+        change[rows.last if layer.backwards else rows.step == 0] = 0.0
         r = _correlation(_within(change, rows), _within(on[:, None].astype(np.float64), rows))[:, 0]
         for k, value in enumerate(r):
             found[k].append(Role(k, "event", name, float(max(value, 0.0))))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from carousel.explain.record import watch
-from carousel.explain.subject import Subject
+from carousel.explain.subject import Subject, longest
 from carousel.explain.twin import trained_twin
 from carousel.train import TrainConfig
 
@@ -51,9 +51,10 @@ class Flows(NamedTuple):
 
 def flow(subject: Subject, net: nn.Module, name: str) -> Flow:
     """By one backward pass through every step of up to 16 of the longest sequences (Hochreiter 1991; Pascanu et al.
-    2013 plot the same norms)."""
+    2013 plot the same norms). Those whose loss depends on nothing, as where the last row is missing, do not count."""
+    judged = subject.judged()
+    which = torch.from_numpy(judged[longest(subject.lengths[judged], MOST)])
     lengths = torch.from_numpy(subject.lengths)
-    which = torch.argsort(lengths, descending=True, stable=True)[:MOST].sort().values
     with torch.enable_grad(), watch(net) as visits:
         loss = subject.loss(which, net)
         loss.backward()
@@ -71,7 +72,9 @@ def flow(subject: Subject, net: nn.Module, name: str) -> Flow:
         if visit.c is not None and visit.c.grad is not None:
             c[lag, live] = visit.c.grad.double().norm(dim=1).numpy()
             gated = True
-    return Flow(name, _middle(h), _middle(c) if gated else None)
+    moved = np.nansum(h, 0) > 0
+    moved = moved if moved.any() else np.ones(len(which), bool)
+    return Flow(name, _middle(h[:, moved]), _middle(c[:, moved]) if gated else None)
 
 
 def _middle(norms: Floats) -> Floats:

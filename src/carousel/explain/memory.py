@@ -19,6 +19,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 ENDLESS = 1e6  # steps of half-life from which on a unit is said never to forget
+MOST = 16  # sequences
 DRAWS = 8  # other rows that are put in the place of a row
 
 
@@ -63,11 +64,17 @@ def describe(half_life: float, pace: Pace) -> str:
 
 
 class Influence(NamedTuple):
-    """How far the answer moves (root mean square, in its spread over the sequences) when the row `lag` steps before
-    the end is another one's."""
+    """How far the answer moves (root mean square, in its spread over the sequences; of a single one in its own size)
+    when the row `lag` steps before the end is another one's."""
 
     lag: Ints  # [L]
     change: Floats  # [L]
+    scale: str = "its spread"
+
+    @property
+    def lasts(self) -> bool:
+        """Whether the oldest row that was measured still matters half as much as the one that matters most."""
+        return self.half == float(self.lag[-1])
 
     @property
     def half(self) -> float:
@@ -79,12 +86,15 @@ class Influence(NamedTuple):
 def influence(subject: Subject, seed: int = 0) -> Influence | None:
     """Measured by putting rows of other sequences and times in the place of one row, all else equal.
 
-    None where no two sequences differ in their answer, so that there is no scale.
+    None where no two sequences differ in their answer, so that there is no scale, or all have one row only.
     """
     which = subject.everything()
     lengths = torch.from_numpy(subject.lengths)
-    keep = lengths >= max(2, int(lengths.float().median()) // 2)
-    which, lengths = which[keep][:16], lengths[keep][:16]
+    keep = np.flatnonzero(subject.lengths >= max(2, int(np.median(subject.lengths)) // 2))
+    if not len(keep):
+        return None
+    which = which[torch.from_numpy(keep[np.linspace(0, len(keep) - 1, min(len(keep), MOST)).astype(np.int64)])]
+    lengths = lengths[which]
     leaves = subject.leaves(which)
     with torch.no_grad():
         plain = subject.run(which)
@@ -105,7 +115,7 @@ def influence(subject: Subject, seed: int = 0) -> Influence | None:
             with torch.no_grad(), subject.reading(changed):
                 total += float((subject.run(which) - plain).square().mean())
         found.append(math.sqrt(total / DRAWS) / spread)
-    return Influence(lags, np.array(found))
+    return Influence(lags, np.array(found), "its spread" if len(plain) > 1 else "its size")
 
 
 def _lags(length: int) -> Ints:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
-from carousel.cell import NO_MASKS, CellSpec, Masks, step
+from carousel.cell import LAYER_NORM_EPS, NO_MASKS, CellSpec, Masks, step
 from carousel.errors import CarouselError
 from carousel.explain.twin import PlainRNN
 from carousel.layout import flat_gaps, layout_of, reversed_gaps
@@ -30,7 +30,8 @@ Ints = NDArray[np.int64]
 class Layer(NamedTuple):
     """One layer of an LSTM in one direction, over N rows of B sequences: activated gates and carried cell state.
 
-    `keep` is what remains of the cell state from row to row: the forget gate times the decay over the time between.
+    `keep` is what remains of the cell state from row to row: the forget gate, less what zoneout leaves of it, times the
+    decay over the time between.
     """
 
     name: str
@@ -51,8 +52,18 @@ class Layer(NamedTuple):
 
     @property
     def exposed(self) -> Singles:
-        """What the units show [N, H]: the output gate times the squashed cell state."""
-        return np.asarray(self.o * np.tanh(self.c))
+        """What the units show [N, H]: the output gate times the squashed cell state, normalised as the cell does."""
+        shown = self.c
+        if self.spec.layer_norm:
+            centred = shown - shown.mean(1, keepdims=True)
+            shown = centred / np.sqrt((centred * centred).mean(1, keepdims=True) + LAYER_NORM_EPS)
+            shown = shown * _numbers(self.weights["norm_c"])
+            shown = shown + _numbers(self.weights["norm_bias_c"]) if self.spec.bias else shown
+        return np.asarray(self.o * np.tanh(shown))
+
+
+def _numbers(weight: Tensor) -> Singles:
+    return np.asarray(weight.detach().float().cpu().numpy())
 
 
 def recurrent(net: nn.Module) -> list[tuple[str, LSTM]]:
@@ -119,7 +130,8 @@ def _layers(lstm: LSTM, args: Any, kwargs: Any, part: tuple[str, int]) -> list[L
         for d in range(directions):
             gates = [_flat(gate[layer, d], given, lstm.batch_first) for gate in trace]
             weights = dict(zip(names, lstm.all_weights[layer * directions + d], strict=True))
-            keep = gates[1]
+            stays = lstm.spec.zoneout_c
+            keep = np.asarray(stays + (1 - stays) * gates[1], np.float32) if stays else gates[1]
             if elapsed is not None:
                 rate = F.softplus(weights["decay_rate"].detach())
                 gaps = _gaps(elapsed, given, lstm, d)

@@ -13,7 +13,7 @@ import numpy as np
 from carousel.explain import charts, figures, leaves, timescales
 from carousel.explain.canvas import DARK, Canvas, style
 from carousel.explain.memory import describe
-from carousel.explain.words import findings, flow_sentence
+from carousel.explain.words import findings, flow_sentence, through_sentence
 
 if TYPE_CHECKING:
     from carousel.explain.record import Layer
@@ -225,8 +225,8 @@ def _gradients(found: Explanation) -> Section:
         text += _p(f"No plain RNN was trained beside the model: {flows.missing}.")
     else:
         text += _p(
-            "The plain RNN has as many units and was trained alike: the same data, batches and optimiser,"
-            f" {flows.steps} steps (this model: {found.model['steps'] or 'not known'})."
+            "The plain RNN has as many units and was trained on these data with the model's settings, batches and"
+            f" optimiser alike, {flows.steps} steps (this model: {found.model['steps'] or 'not known'})."
         )
     caption = (
         f"Norm of the gradient of {flows.loss} by each step's cell state c and shown state h, geometric mean over"
@@ -253,7 +253,9 @@ def _attribution(found: Explanation) -> Section:
     if many and len(made.columns) > charts.MOST_CHANNELS:
         rows = f"the {charts.MOST_CHANNELS} columns of {len(made.columns)} that count most"
     text = _p(
-        f"Integrated gradients of {found.subject.answer}, from average rows to these, over {len(made.which)} sequences."
+        f"Integrated gradients of {found.subject.answer}, from average rows to these, over {len(made.which)}"
+        " sequences.",
+        through_sentence(found) + "What follows is about the part that goes through it." * bool(found.subject.aside),
     )
     drawn = [
         Figure(

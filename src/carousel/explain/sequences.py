@@ -64,6 +64,10 @@ class SequenceSubject(Subject):
             return F.binary_cross_entropy_with_logits(made[:, 0], truth, reduction="sum")
         return 0.5 * (made[:, 0] - truth).square().sum()
 
+    def judged(self) -> Ints:
+        known = np.flatnonzero(np.isfinite(self.truth))
+        return known if len(known) else super().judged()
+
     def training(self, settings: TrainConfig) -> Task | str:
         if self.examples is None:
             return "the data have no labels to train on"
@@ -124,9 +128,12 @@ def pools(config: ModelConfig) -> bool:
     return config.task == "classify" and (config.head.pooling != "last" or config.stack.bidirectional)
 
 
-def loss_words(config: ModelConfig, labelled: bool) -> str:
-    """What the gradients are of."""
-    own = "the loss" if labelled else "the answer (the data have no labels)"
+def loss_words(config: ModelConfig, known: Floats | None) -> str:
+    """What the gradients are of; `known` [B] are the labels, NaN where there is none."""
+    if known is None:
+        own = "the answer (the data have no labels)"
+    else:
+        own = "the loss" if np.isfinite(known).any() else "the answer (no sequence is labelled at its end)"
     return f"{own} of the last row by itself (the head reads all rows)" if pools(config) else own
 
 
@@ -212,7 +219,7 @@ def _labelled(
         truth=np.full(len(which), np.nan) if known is None else known,
         examples=examples,
         answer=answer,
-        loss_name=loss_words(config, known is not None),
+        loss_name=loss_words(config, known),
     )
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "chosen",
     "duration",
     "log_odds",
+    "longest",
 ]
 
 Floats = NDArray[np.float64]
@@ -117,6 +118,7 @@ class Subject(ABC):
     member: int = 0
     own_steps: int = 0  # that the member was trained for
     loss_name: str = "the loss"  # what `loss` gives, in words
+    aside: str = ""  # what reaches the answer past the inlet, as a noun
 
     @property
     def inlet(self) -> nn.Module:
@@ -141,6 +143,10 @@ class Subject(ABC):
 
     def everything(self) -> Tensor:
         return torch.arange(len(self.lengths))
+
+    def judged(self) -> Ints:
+        """Of which sequences `loss` knows the truth; all where it knows none."""
+        return np.arange(len(self.lengths))
 
     def layers(self) -> list[Layer]:
         """Gates and cell states of all sequences."""
@@ -194,6 +200,20 @@ class Subject(ABC):
         return torch.where(gone[..., column_of], baseline, leaves)
 
 
+def longest(lengths: Ints, most: int) -> Ints:
+    """Places of the `most` longest, in order; of those that are equally long at the edge some evenly among all.
+
+    >>> longest(np.array([5, 9, 5, 5, 5, 2]), 3).tolist()
+    [0, 1, 4]
+    """
+    if len(lengths) <= most:
+        return np.arange(len(lengths))
+    edge = np.sort(lengths)[-most]
+    sure, equal = np.flatnonzero(lengths > edge), np.flatnonzero(lengths == edge)
+    some = equal[np.linspace(0, len(equal) - 1, most - len(sure)).astype(np.int64)]
+    return np.sort(np.concatenate([sure, some]))
+
+
 def affordable(which: Ints, lengths: Ints, units: int, notes: list[str]) -> Ints:
     """Places in `which` that can be looked at together: evenly so many that their gates fit into memory, at least one;
     a note says so where these are not all. `lengths` [n] are the steps of each, `units` those of all layers."""
@@ -217,10 +237,15 @@ def log_odds(logits: Tensor, label: Tensor) -> Tensor:
 def chosen(ids: list[Any], wanted: tuple[str, ...], source: str, most: int = MOST_SEQUENCES) -> tuple[Ints, list[str]]:
     """Which sequences to look at: those named, else evenly `most` of all; and notes on what was left out.
 
-    Raises CarouselError where none of the data has a name that was asked for, or there is none at all.
+    A wanted text that is no name as it stands is several, with commas between. Raises CarouselError where none of the
+    data has a name that was asked for, or there is none at all.
     """
     texts = [str(name) for name in ids]
     if wanted:
+        parts = [name for text in wanted for name in ([text] if text in texts else text.split(","))]
+        wanted = tuple(dict.fromkeys(name if name in texts else name.strip() for name in parts if name.strip()))
+        if not wanted:
+            raise CarouselError(f"{source}: the ids that were asked for are empty, so nothing is selected; name some.")
         missing = [name for name in wanted if name not in texts]
         if missing:
             some = ", ".join(texts[:5]) + (", ..." if len(texts) > 5 else "")

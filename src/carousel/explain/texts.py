@@ -68,6 +68,10 @@ class LabelSubject(Subject):
             return F.cross_entropy(made, truth.long(), reduction="sum")
         return 0.5 * (made[:, 0] - truth).square().sum()
 
+    def judged(self) -> Ints:
+        known = np.flatnonzero(np.isfinite(self.truth))
+        return known if len(known) else super().judged()
+
     def training(self, settings: TrainConfig) -> Task | str:
         found: Task | str = self.task_(settings)
         return found
@@ -128,9 +132,11 @@ def token_subject(
         task=config.task,
         net=estimator.model_[member],
         lengths=seen.lengths,
-        names=[f"text {corpus.name(int(k)).split()[-1]}" for k in which],
+        names=[f"text {corpus.ids[k]}" for k in which],
         channels=[Channel(f"[{k}]", "token" if k < width else "spelling") for k in range(size)],
-        answer="the log odds of the predicted label" + (" of the last word" if config.task == "tag" else ""),
+        answer="the log odds of the predicted label"
+        + (" of the last word" if config.task == "tag" else "")
+        + (", before the chain weighs labels against each other" if getattr(config.head, "crf", False) else ""),
         pace=Pace(),
         tokens=[names[k] for k in seen.ids],
         notes=notes,
@@ -140,7 +146,7 @@ def token_subject(
         seen=seen,
         truth=known,
         task_=task,
-        loss_name=loss_words(config, truth is not None),
+        loss_name=loss_words(config, None if truth is None else known),
     )
 
 

@@ -13,7 +13,7 @@ from carousel.explain.memory import describe
 if TYPE_CHECKING:
     from carousel.explain.study import Explanation
 
-__all__ = ["as_dict", "findings", "flow_sentence"]
+__all__ = ["as_dict", "findings", "flow_sentence", "through_sentence"]
 
 
 def findings(found: Explanation) -> list[str]:
@@ -35,10 +35,12 @@ def _memory(found: Explanation) -> list[str]:
     made = [text]
     if found.influence is not None:
         half = found.influence.half
-        older = f"rows more than {pace.describe(half)} older" if half else "all rows before it"
+        older = f"rows more than {pace.describe(half)} older matter" if half else "all rows before it matter"
+        if found.influence.lasts:
+            older = f"even those {pace.describe(half)} older, the oldest that were replaced, do not matter"
         made.append(
-            f"Replacing the row that matters most moves the answer by {found.influence.change.max():.1%} of its spread;"
-            f" {older} matter less than half as much."
+            f"Replacing the row that matters most moves the answer by {found.influence.change.max():.1%} of"
+            f" {found.influence.scale}; {older} less than half as much."
         )
     return made
 
@@ -86,8 +88,18 @@ def _attribution(found: Explanation) -> list[str]:
     verdict = "passes" if test.trusted else "does not pass"
     text = f"The deletion test {verdict} ({test.lead:.1f} standard errors before random order)"
     if len(shares) > 1:
-        return [f"The answer rests on {_joined(parts)}. {text}."]
-    return [f"{text}."]
+        text = f"What the LSTM adds to the answer rests on {_joined(parts)}. {text}"
+        if not found.subject.aside:
+            text = text.replace("What the LSTM adds to the answer", "The answer", 1)
+    return [through_sentence(found) + f"{text}."]
+
+
+def through_sentence(found: Explanation) -> str:
+    """How much of the answer goes through the LSTM, where other ways lead past it; ends with a space."""
+    through = found.attribution.through
+    if not found.subject.aside or through is None:
+        return ""
+    return f"{through:.0%} of the answer's spread goes through the LSTM, the rest past it ({found.subject.aside}). "
 
 
 def _joined(parts: list[str]) -> str:
@@ -140,6 +152,7 @@ def as_dict(found: Explanation) -> dict[str, Any]:
         },
         "attribution": {
             "shares": attribution.shares,
+            "through": attribution.through,
             "deletion": {
                 "fractions": test.fractions.tolist(),
                 "attributed": test.attributed.tolist(),
