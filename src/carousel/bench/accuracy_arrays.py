@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from carousel.bench import sets
 from carousel.bench.accuracy import Outcome, Stopwatch, over_seeds
+from carousel.cell import CellSpec
 from carousel.classifier import Classifier
 from carousel.evaluate_sequences import evaluate
 from carousel.summaries import BASELINES
@@ -43,12 +44,14 @@ def japanese_vowels(seeds: Sequence[int] = (0, 1, 2)) -> Outcome:
     )
 
 
-PIXELS: dict[str, Any] = {  # nine passes in about an hour on two cores
+PIXELS: dict[str, Any] = {  # five passes in 25 minutes of one core; without layer norm nine leave 12 % wrong
     "hidden_size": 128,
+    "cell": CellSpec(layer_norm=True),
     "span": 784,
     "precision": "bf16-mixed",
-    "steps": 4200,
-    "epochs": 9.0,
+    "learning_rate": 5e-3,
+    "steps": 2400,
+    "epochs": 6.0,
     "batch_size": 128,
     "batch_rows": 128 * 784,
     "evaluate_every": 400,
@@ -79,7 +82,7 @@ def mnist(seeds: Sequence[int] = (0,), permuted: bool = False) -> Outcome:
     return Outcome(
         "mnist_permuted" if permuted else "mnist",
         "MNIST pixel by pixel, 784 steps" + (", permuted" if permuted else "") + ": percent of 10,000 test digits.",
-        ", ".join(f"{k}={v}" for k, v in PIXELS.items()),
+        ", ".join(f"{k}={v}" for k, v in PIXELS.items() if k != "cell") + ", cell.layer_norm=true",
         len(seeds),
         rows,
         sd,
