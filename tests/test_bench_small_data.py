@@ -142,10 +142,10 @@ def test_features_of_the_baselines() -> None:
     assert _pairs(["a", "b", "c"]) == ["a", "b", "c", "a b", "b c"]
     assert _letters(["h", "i"])[:4] == [" ", "h", "i", " "]
     assert " hi " in _letters(["h", "i"])
-    ragged = _summaries([np.array([[1.0], [2.0], [3.0]]), np.array([[5.0]])])
+    ragged = _summaries([np.array([[1.0], [2.0], [3.0]]), np.array([[5.0]])], False)
     np.testing.assert_allclose(ragged[0], [2, np.std([1, 2, 3]), 1, 3, 1, 3, 1])
     np.testing.assert_allclose(ragged[1], [5, 0, 5, 5, 5, 5, 0])
-    assert _summaries([np.zeros((4, 2)), np.ones((4, 2))]).shape == (2, 7 * 2 + 8)
+    assert _summaries([np.zeros((4, 2)), np.ones((4, 2))], True).shape == (2, 7 * 2 + 8)
 
 
 def test_operations_of_a_row() -> None:

@@ -176,13 +176,14 @@ class _Trees:
 
         kind = HistGradientBoostingClassifier if problem.kind == "class" else HistGradientBoostingRegressor
         self.kind, self.classes = problem.kind, problem.outputs
+        self.whole = len({len(one) for part in (problem.train, problem.test) for one in part.x}) == 1
         self.model = kind(
             learning_rate=settings["rate"],
             min_samples_leaf=int(settings["leaf"]),
             max_iter=100,
             early_stopping=False,
             random_state=seed,
-        ).fit(_summaries(part.x), part.y)
+        ).fit(_summaries(part.x, self.whole), part.y)
         trees = [tree for stage in self.model._predictors for tree in stage]
         self.bytes = sum(tree.nodes.nbytes for tree in trees)
         deep = sum(math.log2(max(2, len(tree.nodes))) for tree in trees)
@@ -190,24 +191,21 @@ class _Trees:
 
     def outputs(self, x: list[Any]) -> Array:
         if self.kind == "number":
-            return np.asarray(self.model.predict(_summaries(x)))
+            return np.asarray(self.model.predict(_summaries(x, self.whole)))
         found = np.zeros((len(x), self.classes))
-        found[:, self.model.classes_] = self.model.predict_proba(_summaries(x))
+        found[:, self.model.classes_] = self.model.predict_proba(_summaries(x, self.whole))
         return found
 
 
-def _summaries(x: Sequence[Array]) -> Array:
-    """Mean, spread, least, most, first, last and slope of each column, and the values of sequences of one length."""
+def _summaries(x: Sequence[Array], whole: bool) -> Array:
+    """Mean, spread, least, most, first, last and slope of each column; with `whole` all values as well."""
     rows = []
     for one in x:
         time = np.linspace(-1, 1, len(one))[:, None]
         slope = (one * time).sum(0) / (time**2).sum() if len(one) > 1 else 0 * one[0]
         rows.append(np.concatenate([one.mean(0), one.std(0), one.min(0), one.max(0), one[0], one[-1], slope]))
     found = np.stack(rows)
-    lengths = {len(one) for one in x}
-    if len(lengths) == 1 and len(x) > 1:
-        return np.concatenate([found, np.stack([one.ravel() for one in x])], 1)
-    return found
+    return np.concatenate([found, np.stack([one.ravel() for one in x])], 1) if whole else found
 
 
 class _Linear:
