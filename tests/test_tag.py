@@ -124,8 +124,8 @@ def test_what_alarms_were_worth():
     assert found["events"] == 3
     assert found["events_warned"] == pytest.approx(2 / 3)
     assert found["lead_time"] == 1.5
-    # two runs of alarms outside events: at 0 and 12; gaps that end outside events: 0-1, 1-2, 4-5, 5-6, 10-11, 11-12
-    assert found["alarms_per_day"] == pytest.approx(2 / 0.6)
+    # outside events two rings, at 0 (silent until 2) and 12; time from 0, 1, 2, 5, 6, 11, 12 to the next row
+    assert found["alarms_per_day"] == pytest.approx(2 / 0.7)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from carousel.errors import CarouselError, DataError
 from carousel.evaluate_labels import evaluate_labels
 from carousel.framing import summarised
 from carousel.heads.classify import probabilities
-from carousel.heads.tag import event_labels, event_probability, onsets
+from carousel.heads.tag import during, event_labels, event_probability, onsets
 from carousel.inputs.frames import FramesInput
 from carousel.inputs.labels import label_array, label_column
 from carousel.inputs.rows import Sequences, channels
@@ -40,15 +40,26 @@ TRIM = 0.005  # the quantile to which columns are cut before their scales are fi
 
 @dataclass(frozen=True)
 class Labelled:
-    """Sequences with what is to be predicted: `values` [B] or [N], NaN where nothing is asked; of events the onsets."""
+    """Sequences with what is to be predicted: `values` [B] or [N], NaN where nothing is asked; of warnings the event.
+
+    `late` are the rows from `since` on, all without it.
+    """
 
     sequences: Sequences
     values: Floats
-    onset: Bools | None = None  # [N]
+    late: Bools  # [N]
+    event: Floats | None = None  # [N]
 
     @property
     def asked(self) -> Bools:
         return np.isfinite(self.values)
+
+    @property
+    def told(self) -> Bools:
+        """What predictions are made of: what is asked, of warnings all rows outside events, where an alarm may ring."""
+        if self.event is None:
+            return self.asked
+        return np.asarray(self.late & ~during(self.event, self.sequences.offsets))
 
 
 def evaluate(
@@ -93,7 +104,7 @@ def evaluate(
     test = _labelled(model, data, y, labels, source)
     if since is not None:
         early = test.sequences.time < read_time(since, test.sequences.clock, "since")
-        test = replace(test, values=np.where(early, np.nan, test.values))
+        test = replace(test, values=np.where(early, np.nan, test.values), late=~early)
     own = None if train is None else _labelled(model, train, train_y, train_labels, train_source)
     if not test.asked.any():
         raise DataError(f"{source}: nothing can be scored, no label is given; give rows with their labels.")
@@ -104,13 +115,14 @@ def evaluate(
     members = _members(model, test)
     made = {MODEL: _read_out(config.head, members.mean(0))}
     made |= _baselines(config.head, part, test, learned, model.per_row, baselines)
-    truth = test.values[test.asked]
-    scores = {name: score(config.head, truth, p) for name, p in made.items()}
+    truth, asked = test.values[test.asked], test.asked[test.told]
+    scores = {name: score(config.head, truth, p[asked]) for name, p in made.items()}
     judged, judged_train = _asked(model, part, test), learned and _asked(model, *learned)
     findings = audit(
         judged,
         judged_train,
-        scaled=None if learned is None else (learned[0], part),
+        scaled=None if learned is None else (learned[0], part.where(test.late)),
+        coming=_coming(*(learned or (part, test))),
         per_sequence=not model.per_row,
         scalers=[
             Scaler(c.name, c.mean, c.scale, c.squash, TRIM)
@@ -123,9 +135,9 @@ def evaluate(
         findings,
         split_of(judged_train, judged),
         _balance(config.head, test, own),
-        _seeds(config.head, truth, members),
+        _seeds(config.head, truth, members[:, asked]),
         config.seeds,
-        _calibration(config.head, truth, made[MODEL], scores[MODEL]),
+        _calibration(config.head, truth, made[MODEL][asked], scores[MODEL]),
         _coverage(config.head, scores[MODEL]),
     )
     notes = (
@@ -161,7 +173,7 @@ def _labelled(model: Any, data: Any, y: Any, labels: Any, source: str) -> Labell
     if head.kind != "event":
         given = {} if model.per_row else {"labels": labels}
         sequences, values = model.read_labelled(data, y, **given, source=source)
-        return Labelled(summarised(sequences), values)
+        return Labelled(summarised(sequences), values, np.ones(sequences.offsets[-1], bool))
     sequences, _ = model.read_labelled(data, y, source=source)
     if sequences.target is None:
         event = label_array(np.concatenate([np.asarray(part).reshape(-1) for part in y]), "event").values
@@ -169,7 +181,7 @@ def _labelled(model: Any, data: Any, y: Any, labels: Any, source: str) -> Labell
         event = label_column(sequences.target, "event", source).values
         event = sequences.given(event)
     values = event_labels(sequences.time, event, sequences.offsets, head.ahead)
-    return Labelled(summarised(sequences), values, onsets(event, sequences.offsets))
+    return Labelled(summarised(sequences), values, np.ones(len(event), bool), event)
 
 
 def _unlike(part: Part, labels: Labelled) -> Part:
@@ -184,11 +196,16 @@ def _asked(model: Any, part: Part, labels: Labelled) -> Part:
     return part.where(labels.asked) if model.per_row else part
 
 
+def _coming(part: Part, labels: Labelled) -> Part | None:
+    """Of a warning all rows with the event itself: labels end where it begins, and show nothing of what comes."""
+    return None if labels.event is None else replace(part, target=labels.event)
+
+
 def _members(model: Any, test: Labelled) -> Floats:
-    """Outputs of each member alone, of what is asked: [K, n, .]."""
+    """Outputs of each member alone: [K, n, .] of `test.told`."""
     config = model.config_
     seen = channels(test.sequences, config.input)
-    return np.stack([outputs([member], seen, None, model.per_row)[test.asked] for member in model.model_])
+    return np.stack([outputs([member], seen, None, model.per_row)[test.told] for member in model.model_])
 
 
 def _read_out(head: Any, made: Floats) -> Floats:
@@ -212,19 +229,20 @@ def _baselines(
     summarise: Callable[[Part], tuple[Floats, tuple[str, ...]]] = row_summaries if per_row else sequence_summaries
     classes = 0 if head.kind == "regression" else 2 if head.kind == "event" else len(head.classes)
     x, names = summarise(part)
-    x, y = x[test.asked], test.values[test.asked]
+    x, y = x[test.told], test.values[test.told]
     if learned is not None:
         other, labels = learned
         a = summarise(other)[0][labels.asked]
         return predictions(a, labels.values[labels.asked], x, names, part.names, classes=classes, which=which)
-    owner = (part.owner if per_row else np.arange(len(part.ids)))[test.asked]
+    owner = (part.owner if per_row else np.arange(len(part.ids)))[test.told]
     fold = np.random.default_rng(0).permutation(len(part.ids))[owner] % FOLDS
     found: dict[str, Floats] = {}
     for k in np.unique(fold):
         inside = fold == k
-        if inside.all():
+        learn = ~inside & np.isfinite(y)
+        if not learn.any():
             raise DataError("one sequence alone cannot be cross-validated; give the training rows as `train`.")
-        made = predictions(x[~inside], y[~inside], x[inside], names, part.names, classes=classes, which=which)
+        made = predictions(x[learn], y[learn], x[inside], names, part.names, classes=classes, which=which)
         for name, p in made.items():
             found.setdefault(name, np.zeros((len(y), *p.shape[1:])))[inside] = p
     return found
@@ -260,17 +278,19 @@ def _coverage(head: Any, scores: Scores) -> dict[str, float]:
 
 def _warnings(head: Any, test: Labelled, part: Part, made: Mapping[str, Floats]) -> Warnings | None:
     """At the model's own threshold; the others at thresholds that give no more alarms than the model does."""
-    if test.onset is None:
+    if test.event is None:
         return None
+    late, seen = test.late, part.where(test.late)
+    onset, lasting = onsets(test.event, part.offsets)[late], during(test.event, part.offsets)[late]
     found: dict[str, Warned] = {}
     for name, p in made.items():
-        chance = np.zeros(len(part.time))
-        chance[test.asked] = p[:, 1]
+        chance = np.zeros(len(seen.time))
+        chance[~lasting] = p[:, 1]
         threshold = head.threshold
         if name != MODEL:
             most = found[MODEL].alarms
-            threshold = alarms_within(part.time, chance, test.onset, part.offsets, head.ahead, most)
-        found[name] = warned(part.time, test.onset, chance >= threshold, part.offsets, head.ahead)
+            threshold = alarms_within(seen.time, chance, onset, seen.offsets, head.ahead, most, lasting)
+        found[name] = warned(seen.time, onset, chance >= threshold, seen.offsets, head.ahead, lasting)
     return Warnings(head.threshold, head.ahead, part.clock.stamps, found)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carousel.heads.classify import output_shapes
+from carousel.trust.warnings import warned
 
 __all__ = ["TagHead", "event_labels", "event_probability"]
 
@@ -170,38 +171,24 @@ def warning_report(
 ) -> dict[str, float]:
     """What alarms were worth: events, the share warned of, lead times, and alarms a day.
 
-    An onset counts as warned where an alarm stood in the span `ahead` before it, outside an event; its lead time is
-    that of the first such alarm. Alarms are counted once for every unbroken run of rows with one, outside events, by
-    `day` (in the clock's numbers) of observed time outside events. Only rows `watched` [N] are looked at (None: all).
+    Counted as `trust.warnings.warned` counts, of which `alarms_per_day` are the rings by `day` (in the clock's numbers)
+    of time outside events. Only rows `watched` [N] are looked at (None: all).
 
     >>> t, e = np.arange(8.0), np.array([0, 0, 0, 0, 1, 1, 0, 0.0])
     >>> warning_report(t, e, np.array([1, 0, 1, 1, 1, 0, 0, 0], bool), np.array([0, 8]), 3.0, day=1.0)
-    {'events': 1.0, 'events_warned': 1.0, 'lead_time': 2.0, 'alarms_per_day': 0.4}
+    {'events': 1.0, 'events_warned': 1.0, 'lead_time': 2.0, 'alarms_per_day': 0.2}
     """
-    rows = np.arange(len(time))
-    owner = np.searchsorted(offsets, rows, side="right") - 1
-    watched = np.ones(len(time), bool) if watched is None else watched
-    lasting = during(event, offsets)
-    active = alarm & ~lasting & watched
-    begun = np.flatnonzero(onsets(event, offsets) & watched)
-    begun = begun[begun > offsets[owner[begun]]]  # nothing can be said before the first row
-    lead = np.full(len(begun), np.nan)
-    for k, at in enumerate(begun):
-        start = offsets[owner[at]]
-        first = start + np.searchsorted(time[start:at], time[at] - ahead)
-        found = np.flatnonzero(active[first:at])
-        if len(found):
-            lead[k] = time[at] - time[first + found[0]]
-    same = owner[1:] == owner[:-1]
-    starts = active & ~np.concatenate([[False], active[:-1] & same])
-    gap = np.concatenate([[0.0], np.where(same, np.diff(time), 0.0)])
-    observed = float(gap[~lasting & watched].sum()) / day
-    warned = np.isfinite(lead)
+    seen = np.ones(len(time), bool) if watched is None else watched
+    owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    kept = np.concatenate([[0], np.cumsum(np.bincount(owner[seen], minlength=len(offsets) - 1))])
+    onset, lasting = onsets(event, offsets)[seen], during(event, offsets)[seen]
+    found = warned(time[seen], onset, alarm[seen], kept, ahead, lasting)
+    share, lead, often = found.share, found.lead_median, found.per(day)
     return {
-        "events": float(len(lead)),
-        "events_warned": float(warned.mean()) if len(lead) else float("nan"),
-        "lead_time": float(np.median(lead[warned])) if warned.any() else float("nan"),
-        "alarms_per_day": float(starts.sum()) / observed if observed > 0 else float("nan"),
+        "events": float(found.events),
+        "events_warned": float("nan") if share is None else share,
+        "lead_time": float("nan") if lead is None else lead,
+        "alarms_per_day": float("nan") if often is None else often,
     }
 
 

@@ -72,6 +72,7 @@ def audit(
     group: tuple[Part, Part] | None = None,
     ids: bool = True,
     scaled: tuple[Part, Part] | None = None,
+    coming: Part | None = None,
     no_train: str = "the training rows were not given",
     known: Sequence[str] | None = None,
 ) -> Audit:
@@ -79,8 +80,9 @@ def audit(
 
     per_sequence: the target is one label per sequence. `group` are parts whose ids are the groups (patients of several
     stays); `ids` False: sequences have none that mean anything. `scaled`: training and test part with all rows that
-    scales are of, where not all are judged. `known`: the columns of the steps that are asked about (all, but for
-    forecasts the columns known ahead only: a target's own past is no leak there).
+    scales are of, where not all are judged. `coming`: the part whose target goes on from row to row, where labels do
+    not (an event that is warned of). `known`: the columns of the steps that are asked about (all, but for forecasts
+    the columns known ahead only: a target's own past is no leak there).
     """
     findings: list[Finding] = []
     unchecked: dict[str, str] = {}
@@ -100,7 +102,7 @@ def audit(
         findings += check_target_of_sequences(both)
         unchecked["future"] = "a label of the whole sequence has no next value; such columns are looked for as target"
     else:
-        findings += check_future(both)
+        findings += check_future(both if coming is None else coming)
         findings += check_target(both, both.names if known is None else tuple(known))
         if len(both.time) < LEAST:
             unchecked |= dict.fromkeys(("future", "target"), f"fewer than {LEAST} rows")

@@ -21,7 +21,8 @@ class Warned:
     """`lead` is in the clock's units (seconds for timestamps), from the first alarm within `ahead` to the onset.
 
     `alarms` counts rings: after one the alarm is silent for `ahead`, then it may ring again, so that one which never
-    stops counts again and again. `false_alarms` are rings without an onset within `ahead`. `span` is the time watched.
+    stops counts again and again. `false_alarms` are rings without an onset within `ahead` in the data. `span` is the
+    time from each row outside events to the next.
     """
 
     events: int
@@ -44,10 +45,13 @@ class Warned:
         return asdict(self) | {"share": self.share}
 
 
-def warned(time: Floats, onset: Bools, alarm: Bools, offsets: Ints, ahead: float) -> Warned:
+def warned(
+    time: Floats, onset: Bools, alarm: Bools, offsets: Ints, ahead: float, lasting: Bools | None = None
+) -> Warned:
     """Count on rows of sequences: time [N] ascending within each, `onset` [N] of the event, `alarm` [N].
 
-    An event can be warned of only by rows before it: one in the first row of a sequence does not count.
+    An event can be warned of only by rows before it: one in the first row of a sequence does not count. While it is
+    `lasting` [N] (None: nowhere), neither alarms nor time count.
 
     >>> t = np.arange(8.0)
     >>> found = warned(t, t == 6, (t == 1) | (t == 4) | (t == 5), np.array([0, 8]), 3.0)
@@ -57,11 +61,13 @@ def warned(time: Floats, onset: Bools, alarm: Bools, offsets: Ints, ahead: float
     leads: list[float] = []
     events = alarms = false = 0
     span = 0.0
+    outside = np.ones(len(time), bool) if lasting is None else ~lasting
     for start, stop in pairwise(offsets.tolist()):
         if stop == start:
             continue
-        t, on, rung = time[start:stop], onset[start:stop], alarm[start:stop]
-        span += float(t[-1] - t[0])
+        t, on, free = time[start:stop], onset[start:stop], outside[start:stop]
+        rung = alarm[start:stop] & free
+        span += float(np.diff(t)[free[:-1]].sum())
         when, bells = t[on], t[rung]
         when = when[when > t[0]]
         events += len(when)
@@ -95,7 +101,15 @@ def _rings(alarms: Floats, silence: float) -> Floats:
     return np.array(found)
 
 
-def alarms_within(time: Floats, probability: Floats, onset: Bools, offsets: Ints, ahead: float, most: int) -> float:
+def alarms_within(
+    time: Floats,
+    probability: Floats,
+    onset: Bools,
+    offsets: Ints,
+    ahead: float,
+    most: int,
+    lasting: Bools | None = None,
+) -> float:
     """The lowest threshold, among 400 quantiles of the probabilities, at which the alarm rings `most` times or less.
 
     It lets methods be compared at an equal number of alarms, whatever their probabilities mean.
@@ -104,7 +118,7 @@ def alarms_within(time: Floats, probability: Floats, onset: Bools, offsets: Ints
     low, high = 0, len(levels)  # bisection: fewer rows ring at higher levels
     while low < high:
         middle = (low + high) // 2
-        if warned(time, onset, probability >= levels[middle], offsets, ahead).alarms <= most:
+        if warned(time, onset, probability >= levels[middle], offsets, ahead, lasting).alarms <= most:
             high = middle
         else:
             low = middle + 1
