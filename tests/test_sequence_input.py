@@ -205,6 +205,26 @@ def test_fitting_takes_training_rows_only_and_notes_gaps_tails_and_idle_columns(
         fit_input(found, np.arange(0))
 
 
+def test_idle_columns_with_gaps_and_static_ones_are_named():
+    features = np.array([[1.0, 5.0], [2.0, np.nan], [3.0, 5.0], [9.0, 9.0]])
+    static = np.array([[4.0, np.nan, 1.0, np.nan], [4.0, np.nan, 2.0, 7.0], [8.0, 8.0, 8.0, 8.0]])
+    found = sequences(
+        features,
+        [2, 1, 1],
+        static=static,
+        roles=Roles("who", features=("x", "gappy"), static=("fixed", "off", "age", "seldom")),
+    )
+    with pytest.warns(UserWarning, match="in the training rows") as noted:
+        fit_input(found, np.arange(3))
+    nonetheless = "in the training rows; the model is trained with it nonetheless and"
+    assert [str(w.message) for w in noted] == [
+        f"X, column 'off': no value is observed {nonetheless} cannot learn from it.",
+        f"X, column 'fixed': the value never changes {nonetheless} cannot learn from it.",
+        f"X, columns 'gappy', 'seldom': the value never changes where there is one {nonetheless} can learn only from"
+        " where it is missing.",
+    ]
+
+
 def test_the_clock_is_uneven_where_rows_are():
     x = np.random.default_rng(5).normal(size=(20, 1))
     time = np.concatenate([np.arange(10.0), 100 + 2.0 * np.arange(10)])

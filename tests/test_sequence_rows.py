@@ -154,6 +154,86 @@ def test_faults_of_events():
         read_sequences(events(), Roles("who", features=("flow",)), variable="what", value="value")
 
 
+def test_variables_that_a_model_does_not_know_are_no_silent_gaps():
+    roles = Roles("who", "at", features=("Flow", "Pulse"))
+    with pytest.raises(DataError) as refused:
+        read_sequences(events(), roles, variable="what", value="value")
+    assert str(refused.value) == (
+        "data, column 'what': it names 'age', 'flow', 'noise', 'pulse' and none of the expected variables 'Flow',"
+        " 'Pulse'; rename them."
+    )
+    seen = SequenceInput(
+        Roles("who", "at", features=("Flow", "pulse")),
+        False,
+        False,
+        1.0,
+        (),
+        (Channel("Flow", "number", gaps=True), Channel("pulse", "number", gaps=True)),
+        (),
+    )
+    with pytest.warns(UserWarning, match="never names") as noted:
+        found = read_sequences(events(), seen.roles, fitted=seen, variable="what", value="value")
+    assert [str(w.message) for w in noted] == [
+        "data, column 'what': it never names 'Flow', of which the model was told in training; such readings count as"
+        " missing."
+    ]
+    np.testing.assert_array_equal(found.features[:, 1], [np.nan, 80, 70, np.nan])
+
+
+def test_values_too_large_to_compute_with_are_refused():
+    huge = table().with_columns(pulse=pl.Series([70.0, -1e300] + [None] * 15))
+    with pytest.raises(
+        DataError, match=r"data, row 2, column 'pulse': the value -1e\+300 is too large to compute with"
+    ):
+        read_sequences(huge, ROLES)
+    wild = events().with_columns(value=pl.lit(1e200))
+    with pytest.raises(DataError, match="row 1, column 'value': the value 1e\\+200 is too large"):
+        read_sequences(wild, Roles("who", "at", features=("pulse",)), variable="what", value="value")
+    with pytest.raises(DataError, match=r"X\[1\], step 2: the value is too large to compute with \(1e\+300\)"):
+        read_arrays([[1.0, 2.0], [3.0, np.nan, -1e300]])
+    assert read_arrays([[1e140]]).features[0, 0] == 1e140
+
+
+COPIED = pl.DataFrame(
+    {
+        "who": ["a", "a", "b", "a", "b"],
+        "at": [1, 2, 2, 2, 3],
+        "x": [1.0, None, 2.0, 3.0, 4.0],
+        "ill": ["no", "no", "yes", "no", "yes"],
+    }
+)
+
+
+def test_rows_written_twice_are_named_and_do_not_count_as_times_going_backwards():
+    roles = Roles("who", "at", ("ill",), ("x",))
+    read_sequences(COPIED, roles)  # two readings at one time, and no warning
+    read_sequences(pl.concat([COPIED.head(2), COPIED.head(2).tail(1).with_columns(ill=pl.lit("yes"))]), roles)
+    twice = pl.concat([COPIED, COPIED.slice(1, 3)])
+    with pytest.warns(UserWarning, match="same values") as noted:
+        found = read_sequences(twice, roles)
+    assert [str(w.message) for w in noted] == [
+        "data, row 6, column 'at': sequence 'a' has the time 2 a second time with all the same values (first in row 2;"
+        " 3 such rows); each counts, so drop the copies."
+    ]
+    assert found.row.tolist() == [1, 2, 4, 6, 8, 3, 7, 5]
+    with pytest.warns(UserWarning, match="this is the time 1 a second time"):
+        read_sequences(COPIED[[0, 0, 1]], Roles(None, "at", features=("x",)))
+
+
+def test_static_values_that_come_late_are_named_where_rows_are_answered():
+    frame = pl.DataFrame({"who": ["b", "a", "a", "b", "c"], "at": [1, 1, 2, 2, 1], "x": 1.0})
+    frame = frame.with_columns(age=pl.Series([None, 40, None, 50, None]))
+    roles = Roles("who", "at", features=("x",), static=("age",))
+    read_sequences(frame, roles)
+    with pytest.warns(UserWarning, match="static") as noted:
+        found = read_sequences(frame, roles, answered=True)
+    assert [str(w.message) for w in noted] == [
+        "data, column 'age': the static value of sequence 'b' is first given after its first row (1 such sequences),"
+        " and so what is said of the rows before knows it from later ones; give it in the first row."
+    ]
+    np.testing.assert_array_equal(found.static[:, 0], [40, 50, np.nan])
+
+
 def test_arrays_of_every_shape():
     rng = np.random.default_rng(1)
     ragged = [rng.normal(size=(n, 2)) for n in (7, 1, 3)]

@@ -86,6 +86,7 @@ class SequenceEstimator(ReadsTexts, Estimator):
                 variable=seen.variable,
                 value=seen.value,
                 target=target,
+                answered=self.per_row,
             )
         found = read_arrays(data, source=source)
         count, expected = _features(data, found), getattr(self, "n_features_in_", len(seen.roles.features))
@@ -162,7 +163,13 @@ class SequenceEstimator(ReadsTexts, Estimator):
             source=source,
         )
         return read_sequences(
-            data, roles, source=source, categorical=names(self.categorical), variable=variable, value=value
+            data,
+            roles,
+            source=source,
+            categorical=names(self.categorical),
+            variable=variable,
+            value=value,
+            answered=self.per_row,
         )
 
     def _read_with_valid(

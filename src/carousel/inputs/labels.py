@@ -51,7 +51,7 @@ def label_column(column: nw.Series[Any], kind: str, source: str) -> Labels:
     where = f"{source}, column {column.name!r}"
     if kind == "label" and columns.is_text(column):
         return Labels(*columns.categories(column), "text")
-    values = columns.numbers(column, source)
+    values = columns.moderate(column, source)
     if kind == "regression":
         return Labels(values)
     if kind == "event":
@@ -91,6 +91,8 @@ def label_array(values: Any, kind: str, source: str = "y") -> Labels:
         raise DataError(f"{source}: Unknown label type: {array.dtype} holds no labels or numbers.") from None
     if np.isinf(numbers).any():
         raise DataError(f"{source}: a value is infinite (inf); correct it.")
+    if (np.abs(numbers) > columns.LARGEST).any():
+        raise DataError(f"{source}: a value is too large to compute with (beyond {columns.LARGEST:g}); correct it.")
     if kind != "label":
         return Labels(numbers)
     type: Kind = {"b": "boolean", "f": "number"}.get(array.dtype.kind, "integer")  # type: ignore[assignment]

@@ -18,20 +18,23 @@ __all__ = ["pivot"]
 Ints = NDArray[np.int64]
 
 
-def pivot(table: columns.Frame, roles: Roles, variable: str, value: str, source: str) -> columns.Frame:
+def pivot(
+    table: columns.Frame, roles: Roles, variable: str, value: str, source: str, *, known: bool = False
+) -> columns.Frame:
     """One row for each id and time, sorted by them, with the variables that the roles name as columns.
 
     A variable that was read at other times only is null there. Of several readings of one variable at one time the
     last in the table counts, with a warning. A static name may be a column or a variable; other columns (the target)
-    hold the last value given at that time. Raises DataError for a missing variable name, for a name that is neither
-    column nor variable, and for values that are no numbers.
+    hold the last value given at that time. `known`: the roles are those of a model, so that a variable which the table
+    never names is remarked. Raises DataError for a missing variable name, for a name that is neither column nor
+    variable, where none of the variables is named, and for values that are no numbers or too large.
     """
     own = [n for n in (*roles.target, *roles.static) if n in table.columns]
     columns.require(table, [n for n in (roles.id, roles.time) if n] + list(roles.target) + [variable, value], source)
     if roles.time is None:
         raise DataError(f"{source}: a table of events needs a time column; name it.")
-    names, which = _variables(table, roles, own, variable, source)
-    values = columns.numbers(table[value], source)
+    names, which = _variables(table, roles, own, variable, source, known)
+    values = columns.moderate(table[value], source)
     group, last = _groups(table, roles, source)
     wide = np.full((len(last), len(names)), np.nan)
     given = np.flatnonzero((which >= 0) & ~np.isnan(values))
@@ -45,7 +48,7 @@ def pivot(table: columns.Frame, roles: Roles, variable: str, value: str, source:
 
 
 def _variables(
-    table: columns.Frame, roles: Roles, own: list[str], variable: str, source: str
+    table: columns.Frame, roles: Roles, own: list[str], variable: str, source: str, known: bool
 ) -> tuple[list[str], Ints]:
     """The variables that become columns, and which of them each row [N] is about (-1: one that nobody asked for)."""
     column = table[variable]
@@ -60,8 +63,31 @@ def _variables(
     for name in roles.static:
         if name not in own and name not in texts:
             raise DataError(f"{source}: {name!r} is neither a column nor a variable; correct the name.")
+    _remark_absent(names, [str(text) for text in texts], variable, source, known)
     place = {name: k for k, name in enumerate(names)}
     return names, np.array([place.get(str(text), -1) for text in texts], np.int64)[codes]
+
+
+def _remark_absent(names: list[str], given: list[str], variable: str, source: str, known: bool) -> None:
+    """Warn of variables of a model that the table never names; DataError where it names none of them."""
+    absent = [name for name in names if name not in given]
+    if not absent:
+        return
+    if len(absent) == len(names):
+        raise DataError(
+            f"{source}, column {variable!r}: it names {_few(given)} and none of the expected variables {_few(names)};"
+            " rename them."
+        )
+    if known:
+        warnings.warn(
+            f"{source}, column {variable!r}: it never names {_few(absent)}, of which the model was told in training;"
+            " such readings count as missing.",
+            stacklevel=6,
+        )
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _groups(table: columns.Frame, roles: Roles, source: str) -> tuple[Ints, Ints]:

@@ -160,19 +160,21 @@ def read_sequences(
     variable: str | None = None,
     value: str | None = None,
     target: bool = True,
+    answered: bool = False,
 ) -> Sequences:
     """All sequences of a pandas, polars or Arrow table, wide (a column for each variable) or of events.
 
     `fitted` says how a model in use takes the columns; `categorical` names number columns that are categories.
-    `target`: whether the target column must be there. Raises DataError, which names source, row, column and remedy,
-    for: no table, no rows, missing column, text in a number column, unreadable or missing time, infinite values, a
-    static column that changes within a sequence, times that are no longer timestamps. Warns where time goes backwards
-    within a sequence (its rows are sorted) and where an event was given twice.
+    `target`: whether the target column must be there; `answered`: whether something is said of every row. Raises
+    DataError, which names source, row, column and remedy, for: no table, no rows, missing column, text in a number
+    column, unreadable or missing time, infinite or huge values, a static column that changes within a sequence, times
+    that are no longer timestamps. Warns where time goes backwards within a sequence (its rows are sorted), where rows
+    are copies of others, where an event was given twice, and, of what is answered, where a static value comes late.
     """
     table = columns.as_frame(frame, source)
     wanted = roles if target else replace(roles, target=())
     if variable is not None and value is not None:
-        table = pivot(table, wanted, variable, value, source)
+        table = pivot(table, wanted, variable, value, source, known=fitted is not None)
     columns.require(table, wanted.columns, source)
     ids, owner = columns.keys(table[roles.id], source) if roles.id else ([0], np.zeros(len(table), np.int64))
     if roles.time:
@@ -189,7 +191,6 @@ def read_sequences(
         clock = replace(clock, zone=fitted.zone)
     order = np.lexsort((time, owner))
     offsets = np.searchsorted(owner[order], np.arange(len(ids) + 1)).astype(np.int64)
-    _remark_backwards(owner, time, order, roles, ids, clock, source)
     found: dict[str, tuple[str, ...]] = {}
     kinds = (
         {c.name: c.kind for c in (*fitted.columns, *fitted.static)}
@@ -198,6 +199,10 @@ def read_sequences(
     )
     features = _read(table, roles.features, kinds, found, source)[order]
     static = _read(table, roles.static, kinds, found, source)[order]
+    label = table[roles.target[0]] if wanted.target else None
+    copies = _copies(order, owner, time, np.column_stack([features, static]), label)
+    _remark_copies(copies, owner, time, roles, ids, clock, source)
+    _remark_backwards(owner, time, np.setdiff1d(order, copies[:, 1]), roles, ids, clock, source)
     names = [name for name in (roles.id, roles.time) if name]
     made = Sequences(
         roles=roles,
@@ -213,15 +218,15 @@ def read_sequences(
         id_dtype=table[roles.id].dtype if roles.id else None,
         backend=table.implementation,
         keys=table.select(names) if names else None,
-        target=table[roles.target[0]] if wanted.target else None,
+        target=label,
     )
-    return replace(made, static=_constant(static, made))
+    return replace(made, static=_constant(static, made, answered))
 
 
 def read_arrays(arrays: Any, *, source: str = "X") -> Sequences:
     """Sequences from a list of arrays [T, C] (or [T]), a 3-D array [B, T, C] or a 2-D one [B, T] of single channels.
 
-    Raises DataError for other shapes, different numbers of channels, empty sequences and infinite values.
+    Raises DataError for other shapes, different numbers of channels, empty sequences and infinite or huge values.
     """
     if hasattr(arrays, "toarray"):
         raise DataError(f"{source}: sparse data are not sequences; give dense arrays.")
@@ -247,13 +252,15 @@ def read_arrays(arrays: Any, *, source: str = "X") -> Sequences:
             raise DataError(f"{source}[{k}]: {part.shape[1]} channels, where {source}[0] has {channels}; give as many.")
     lengths = np.array([len(part) for part in found])
     values = np.concatenate(found)
-    bad = np.flatnonzero(np.isinf(values).any(1))
+    bad = np.flatnonzero((np.abs(values) > columns.LARGEST).any(1))
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     step = np.arange(len(values)) - np.repeat(offsets[:-1], lengths)
     if len(bad):
         k = int(np.searchsorted(offsets, bad[0], side="right")) - 1
+        largest = np.nanmax(np.abs(values[bad[0]]))
+        what = "infinite (inf)" if np.isinf(largest) else f"too large to compute with ({largest:g})"
         raise DataError(
-            f"{source}[{k}], step {int(step[bad[0]])}: the value is infinite (inf); correct it, or NaN for missing."
+            f"{source}[{k}], step {int(step[bad[0]])}: the value is {what}; correct it, or NaN for missing."
         )
     roles = Roles(features=tuple(f"x{c}" for c in range(channels)))
     return Sequences(
@@ -360,7 +367,7 @@ def _read(
     for k, name in enumerate(names):
         kind = kinds.get(name) or ("category" if columns.is_category(table[name]) else "number")
         if kind == "number":
-            made[:, k] = columns.numbers(table[name], source)
+            made[:, k] = columns.moderate(table[name], source)
         else:
             made[:, k], found[name] = category_codes(table[name], source)
     return made
@@ -375,11 +382,46 @@ def _row_numbers(owner: Ints, count: int) -> Floats:
     return number
 
 
+def _copies(order: Ints, owner: Ints, time: Floats, values: Floats, label: columns.Column | None) -> Ints:
+    """Pairs [n, 2] of an earlier row and its copy of the same sequence, time, values and label, by the copy.
+
+    `values` [N, C] are sorted as `order` says.
+    """
+    same = (np.diff(owner[order]) == 0) & (np.diff(time[order]) == 0)
+    tied = np.flatnonzero(np.append(same, False) | np.append(False, same))
+    if not len(tied):
+        return np.zeros((0, 2), np.int64)
+    rows = order[tied]
+    texts = [""] * len(rows) if label is None else [str(value) for value in label[rows].to_list()]
+    codes = np.unique(texts, return_inverse=True)[1]
+    keys = np.column_stack([owner[rows], time[rows], codes, np.nan_to_num(values[tied], nan=-np.inf)])
+    _, first, which = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    pairs = np.column_stack([rows[first[which.reshape(-1)]], rows])
+    found = pairs[pairs[:, 0] != pairs[:, 1]]
+    return np.asarray(found[found[:, 1].argsort()], np.int64)
+
+
+def _remark_copies(
+    copies: Ints, owner: Ints, time: Floats, roles: Roles, ids: list[Any], clock: Clock, source: str
+) -> None:
+    """Several readings at one time are well; with the same values they are rather one that was written twice."""
+    if not len(copies):
+        return
+    first, row = (int(k) for k in copies[0])
+    who = f"sequence {ids[owner[row]]!r} has" if roles.id else "this is"
+    warnings.warn(
+        f"{source}, row {row + 1}, column {roles.time!r}: {who} the time {clock.describe(time[row])} a second time with"
+        f" all the same values (first in row {first + 1}; {len(copies)} such rows); each counts, so drop the copies.",
+        stacklevel=4,
+    )
+
+
 def _remark_backwards(
-    owner: Ints, time: Floats, order: Ints, roles: Roles, ids: list[Any], clock: Clock, source: str
+    owner: Ints, time: Floats, rows: Ints, roles: Roles, ids: list[Any], clock: Clock, source: str
 ) -> None:
     """Rows are sorted by time; where they were not, a clock may be wrong, and a stream of them would be refused."""
-    given = np.argsort(owner, kind="stable")  # by sequence, in the order of the table
+    rows = np.sort(rows)
+    given = rows[np.argsort(owner[rows], kind="stable")]  # by sequence, in the order of the table
     late = np.flatnonzero((np.diff(time[given]) < 0) & (np.diff(owner[given]) == 0))
     if not len(late):
         return
@@ -392,7 +434,7 @@ def _remark_backwards(
     )
 
 
-def _constant(values: Floats, made: Sequences) -> Floats:
+def _constant(values: Floats, made: Sequences, answered: bool) -> Floats:
     """The one value [B, S] that each static column has in each sequence, NaN where it is never given."""
     roles, offsets = made.roles, made.offsets
     if not values.shape[1]:
@@ -407,4 +449,21 @@ def _constant(values: Floats, made: Sequences) -> Floats:
             f"{made.where(at)}, column {roles.static[column]!r}: a static column may not change within"
             f" {made.name(int(made.owner[at]))}; correct it, or give it as a feature."
         )
+    if answered:
+        _remark_late((first > offsets[:-1, None]) & ~np.isnan(top), made)
     return np.asarray(top)
+
+
+def _remark_late(late: NDArray[np.bool_], made: Sequences) -> None:
+    """`late` [B, S]: a static value that is not given in the first row of its sequence is known too early there."""
+    if not late.any():
+        return
+    column = int(np.flatnonzero(late.any(0))[0])
+    which = np.flatnonzero(late[:, column])
+    who = f" of {made.name(int(which[0]))}" if made.roles.id else ""
+    warnings.warn(
+        f"{made.source}, column {made.roles.static[column]!r}: the static value{who} is first given after its first row"
+        f" ({len(which)} such sequences), and so what is said of the rows before knows it from later ones; give it in"
+        " the first row.",
+        stacklevel=5,
+    )

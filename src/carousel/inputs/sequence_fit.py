@@ -36,8 +36,9 @@ def fit_input(
     """The input of a model, fitted on the rows `training` [n] of the sequences, and on the sequences they lie in.
 
     `calendar` None: the calendar features that vary and of which two periods lie within the longest sequence (what
-    varies between sequences only tells these apart). Warns of columns that are never observed or constant, by name;
-    they are kept, so that they can be given later as well. Raises DataError where no row is left to see.
+    varies between sequences only tells these apart). Warns of columns, static ones too, that are never observed or
+    constant, by name; they are kept, so that they can be given later as well. Raises DataError where no row is left to
+    see.
     """
     if not len(training):
         raise DataError(f"{sequences.source}: there is no row to train on; give more sequences.")
@@ -45,7 +46,8 @@ def fit_input(
     roles = sequences.roles
     numbers = [_column(sequences, "features", name, training) for name in roles.features]
     static = [_column(sequences, "static", name, which) for name in roles.static]
-    _remark_useless(sequences, [(c, sequences.features[training, k]) for k, c in enumerate(numbers)])
+    found = [(c, sequences.features[training, k]) for k, c in enumerate(numbers)]
+    _remark_useless(sequences, found + [(c, sequences.static[which, k]) for k, c in enumerate(static)])
     unit, uneven = _clock(sequences, training)
     if calendar is None:
         spacing = Grid("uneven" if uneven else "even", unit)
@@ -111,16 +113,23 @@ def _clock(sequences: Sequences, training: Ints) -> tuple[float, bool]:
 def _remark_useless(sequences: Sequences, found: list[tuple[Channel, Floats]]) -> None:
     """Name the columns that tell nothing: a sensor that is off in all training rows may be on later."""
     never = [c.name for c, values in found if np.isnan(values).all()]
-    constant = [
-        c.name
-        for c, values in found
-        if not np.isnan(values).all() and np.nanmin(values) == np.nanmax(values) and not c.gaps
-    ]
-    for names, what in ((never, "no value is observed"), (constant, "the value never changes")):
+    constant = [(c.name, bool(np.isnan(values).any())) for c, values in found if _never_changes(values)]
+    whole = [name for name, gaps in constant if not gaps]
+    gappy = [name for name, gaps in constant if gaps]
+    for names, what, use in (
+        (never, "no value is observed", "cannot learn from it"),
+        (whole, "the value never changes", "cannot learn from it"),
+        (gappy, "the value never changes where there is one", "can learn only from where it is missing"),
+    ):
         if names:
             plural = "columns" if len(names) > 1 else "column"
             warnings.warn(
                 f"{sequences.source}, {plural} {', '.join(map(repr, names))}: {what} in the training rows; the model"
-                " is trained with it nonetheless and cannot learn from it.",
+                f" is trained with it nonetheless and {use}.",
                 stacklevel=5,
             )
+
+
+def _never_changes(values: Floats) -> bool:
+    seen = values[~np.isnan(values)]
+    return len(seen) > 0 and bool(seen.min() == seen.max())
