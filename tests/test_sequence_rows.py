@@ -234,6 +234,22 @@ def test_static_values_that_come_late_are_named_where_rows_are_answered():
     np.testing.assert_array_equal(found.static[:, 0], [40, 50, np.nan])
 
 
+def test_what_changes_in_a_table_of_events_is_named_by_its_own_row():
+    frame = events().with_columns(ill=pl.Series([None, "no", None, None, "yes", "no", "no"]), size=1.0)
+    given = {"variable": "what", "value": "value"}
+    roles = Roles("who", "at", ("ill",), ("flow", "pulse"), ("size",))
+    assert read_sequences(frame, roles, **given, answered=True).lengths.tolist() == [2, 2]
+    with pytest.raises(DataError) as refused:
+        read_sequences(frame, roles, **given, answered=False)
+    assert str(refused.value) == (
+        "data, row 5, column 'ill': the label changes within sequence 'a'; a sequence has one label (for one a row"
+        " there is `tag`)."
+    )
+    sizes = frame.with_columns(size=pl.Series([1.0, 2.0, None, 2.0, 2.0, 2.0, 3.0]))
+    with pytest.raises(DataError, match="row 7, column 'size': a static column may not change within sequence 'b'"):
+        read_sequences(sizes, roles, **given)
+
+
 def test_arrays_of_every_shape():
     rng = np.random.default_rng(1)
     ragged = [rng.normal(size=(n, 2)) for n in (7, 1, 3)]

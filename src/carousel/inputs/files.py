@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO, cast
 
 from carousel.errors import DataError, MissingExtra
 
@@ -18,6 +19,7 @@ __all__ = ["SUFFIXES", "read_file", "table_bytes"]
 
 CONLL = (".conll", ".iob", ".bio", ".conllu")
 SUFFIXES = (*CONLL, ".csv", ".csv.gz", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson")
+_SEPARATED = (".csv", ".csv.gz", ".tsv")
 _MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
 
 
@@ -30,8 +32,8 @@ def read_file(path: str | Path, *, texts: Sequence[str] = ()) -> polars.DataFram
     Of text, only ISO 8601 (and 2024/03/01) is taken as a time: day and month of 01/02/2024 cannot be told apart.
     Whole numbers that would change as integers, such as 007, stay text.
 
-    Raises DataError where the file is missing, unreadable, empty, or of a kind that its suffix does not tell, and
-    MissingExtra without polars.
+    Raises DataError where the file is missing, unreadable, empty, of a kind that its suffix does not tell, or has two
+    columns of one name, and MissingExtra without polars.
     """
     try:
         import polars as pl
@@ -80,6 +82,8 @@ def read_file(path: str | Path, *, texts: Sequence[str] = ()) -> polars.DataFram
         if reason.startswith("found more fields"):
             reason = _longest_row(path, separator)
         raise DataError(f"{path}: the file cannot be read as {suffix[1:]} ({reason}); check its contents.") from None
+    if suffix in _SEPARATED:
+        _refuse_doubles(path, separator)
     if not frame.height:
         raise DataError(f"{path}: the table has no rows; give it at least one observation.")
     return frame
@@ -135,14 +139,27 @@ _ISO = (
 
 def _longest_row(path: Path, separator: str) -> str:
     """Why the table is ragged: the first row that has more fields than the header."""
-    opened = gzip.open if path.suffix.lower() == ".gz" else open
-    with opened(path, "rt", encoding="utf-8", errors="replace", newline="") as file:
+    with _opened(path) as file:
         rows = csv.reader(file, delimiter=separator)
         header = next(rows)
         for number, row in enumerate(rows, 1):
             if len(row) > len(header):
                 return f"row {number} has {len(row)} fields where the header has {len(header)}"
     return "a row has more fields than the header"
+
+
+def _refuse_doubles(path: Path, separator: str) -> None:
+    """DataError for a name that the header holds twice: polars would call the second one x_duplicated_0."""
+    with _opened(path) as file:
+        header = next(csv.reader(file, delimiter=separator), [])
+    twice = [name for name, count in Counter(header).items() if name and count > 1]
+    if twice:
+        raise DataError(f"{path}: there is more than one column {twice[0]!r}; rename or drop the others.")
+
+
+def _opened(path: Path) -> TextIO:
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    return cast(TextIO, opened(path, "rt", encoding="utf-8-sig", errors="replace", newline=""))
 
 
 def table_bytes(frame: polars.DataFrame, suffix: str) -> bytes:

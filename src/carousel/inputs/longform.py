@@ -19,15 +19,23 @@ Ints = NDArray[np.int64]
 
 
 def pivot(
-    table: columns.Frame, roles: Roles, variable: str, value: str, source: str, *, known: bool = False
+    table: columns.Frame,
+    roles: Roles,
+    variable: str,
+    value: str,
+    source: str,
+    *,
+    known: bool = False,
+    one_label: bool = False,
 ) -> columns.Frame:
     """One row for each id and time, sorted by them, with the variables that the roles name as columns.
 
     A variable that was read at other times only is null there. Of several readings of one variable at one time the
     last in the table counts, with a warning. A static name may be a column or a variable; other columns (the target)
     hold the last value given at that time. `known`: the roles are those of a model, so that a variable which the table
-    never names is remarked. Raises DataError for a missing variable name, for a name that is neither column nor
-    variable, where none of the variables is named, and for values that are no numbers or too large.
+    never names is remarked. `one_label`: the target may not change within a sequence. Raises DataError for a missing
+    variable name, for a name that is neither column nor variable, where none of the variables is named, for values that
+    are no numbers or too large, and for what changes within a sequence and may not.
     """
     own = [n for n in (*roles.target, *roles.static) if n in table.columns]
     columns.require(table, [n for n in (roles.id, roles.time) if n] + list(roles.target) + [variable, value], source)
@@ -35,7 +43,9 @@ def pivot(
         raise DataError(f"{source}: a table of events needs a time column; name it.")
     names, which = _variables(table, roles, own, variable, source, known)
     values = columns.moderate(table[value], source)
-    group, last = _groups(table, roles, source)
+    ids, owner = columns.keys(table[roles.id], source) if roles.id else ([], np.zeros(len(table), np.int64))
+    _refuse_changes(table, roles, own, one_label, ids, owner, source)
+    group, last = _groups(table, roles, owner, source)
     wide = np.full((len(last), len(names)), np.nan)
     given = np.flatnonzero((which >= 0) & ~np.isnan(values))
     cell = group[given] * len(names) + which[given]
@@ -90,9 +100,31 @@ def _few(names: list[str]) -> str:
     return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _groups(table: columns.Frame, roles: Roles, source: str) -> tuple[Ints, Ints]:
+def _refuse_changes(
+    table: columns.Frame, roles: Roles, own: list[str], one_label: bool, ids: list[Any], owner: Ints, source: str
+) -> None:
+    """DataError for a column that has two values within a sequence and may not; of the pivot the row is another."""
+    for name in own:
+        if name in roles.target and not one_label:
+            continue
+        text = columns.is_text(table[name])
+        values = columns.categories(table[name])[0] if text else columns.numbers(table[name], source)
+        given = np.flatnonzero(~np.isnan(values))
+        _, first, which = np.unique(owner[given], return_index=True, return_inverse=True)
+        changed = given[values[given] != values[given[first[which.reshape(-1)]]]]
+        if len(changed):
+            row = int(changed[0])
+            who = f"sequence {ids[owner[row]]!r}" if roles.id else "the rows"
+            why = (
+                f"the label changes within {who}; a sequence has one label (for one a row there is `tag`)."
+                if name in roles.target
+                else f"a static column may not change within {who}; correct it, or give it as a feature."
+            )
+            raise DataError(f"{source}, row {row + 1}, column {name!r}: {why}")
+
+
+def _groups(table: columns.Frame, roles: Roles, owner: Ints, source: str) -> tuple[Ints, Ints]:
     """The number of each row's id and time [N], in their order, and the last row of each [G]."""
-    owner = columns.keys(table[roles.id], source)[1] if roles.id else np.zeros(len(table), np.int64)
     time = columns.times(table[str(roles.time)], source)[0]
     order = np.lexsort((time, owner))
     new = np.ones(len(order), bool)

@@ -160,21 +160,22 @@ def read_sequences(
     variable: str | None = None,
     value: str | None = None,
     target: bool = True,
-    answered: bool = False,
+    answered: bool | None = None,
 ) -> Sequences:
     """All sequences of a pandas, polars or Arrow table, wide (a column for each variable) or of events.
 
     `fitted` says how a model in use takes the columns; `categorical` names number columns that are categories.
-    `target`: whether the target column must be there; `answered`: whether something is said of every row. Raises
-    DataError, which names source, row, column and remedy, for: no table, no rows, missing column, text in a number
-    column, unreadable or missing time, infinite or huge values, a static column that changes within a sequence, times
-    that are no longer timestamps. Warns where time goes backwards within a sequence (its rows are sorted), where rows
-    are copies of others, where an event was given twice, and, of what is answered, where a static value comes late.
+    `target`: whether the target column must be there; `answered`: whether something is said of every row, or (False) of
+    whole sequences. Raises DataError, which names source, row, column and remedy, for: no table, no rows, missing
+    column, text in a number column, unreadable or missing time, infinite or huge values, a static column that changes
+    within a sequence, times that are no longer timestamps. Warns where time goes backwards within a sequence (its rows
+    are sorted), where rows are copies of others, where an event was given twice, and, of what is answered, where a
+    static value comes late.
     """
     table = columns.as_frame(frame, source)
     wanted = roles if target else replace(roles, target=())
     if variable is not None and value is not None:
-        table = pivot(table, wanted, variable, value, source, known=fitted is not None)
+        table = pivot(table, wanted, variable, value, source, known=fitted is not None, one_label=answered is False)
     columns.require(table, wanted.columns, source)
     ids, owner = columns.keys(table[roles.id], source) if roles.id else ([0], np.zeros(len(table), np.int64))
     if roles.time:
@@ -434,7 +435,7 @@ def _remark_backwards(
     )
 
 
-def _constant(values: Floats, made: Sequences, answered: bool) -> Floats:
+def _constant(values: Floats, made: Sequences, answered: bool | None) -> Floats:
     """The one value [B, S] that each static column has in each sequence, NaN where it is never given."""
     roles, offsets = made.roles, made.offsets
     if not values.shape[1]:
