@@ -15,7 +15,7 @@ from carousel.bench import sets
 from carousel.errors import DataError
 from carousel.trust.leaks import CHECKS, Audit, audit
 from carousel.trust.parts import Part, read_parts
-from carousel.trust.scales import Scaler
+from carousel.trust.scales import Scaler, scaled_by_hand
 
 Frames = tuple[pl.DataFrame, pl.DataFrame]
 COLUMNS = ("pulse", "load", "ward")
@@ -141,6 +141,44 @@ def test_scales_of_both_parts_are_found_in_the_model_and_in_the_table(seed: int)
     found = examine(train.with_columns(load=span), test.with_columns(load=span)).findings
     only_train = low == train["load"].min() and high == train["load"].max()
     assert [f.kind for f in found] == ([] if only_train else ["scaler"])
+
+
+def test_rounded_shares_are_not_scaled_by_hand_and_scaled_columns_are() -> None:
+    train, test = table(0), table(0, first=1000)
+    rows = (len(train), len(test))
+    names = ["share", "odds"]
+
+    def found(seed: int, decimals: int) -> list[str]:
+        rng = np.random.default_rng(seed)
+        made = []
+        for frame, n in zip((train, test), rows, strict=True):
+            columns = {"share": rng.random(n).round(decimals), "odds": rng.beta(0.8, 0.8, n).round(decimals)}
+            made.append(frame.with_columns(**{name: pl.Series(x) for name, x in columns.items()}))
+        a, b = read_parts(made, id="id", time="t", target="y", names=names, sources=("train", "test"))
+        return scaled_by_hand(a, b)
+
+    assert [found(seed, decimals) for seed in range(100) for decimals in (2, 3)] == [[]] * 200
+    load = pl.concat([train, test])["load"]
+    scaled = (pl.col("load") - load.min()) / (load.max() - load.min())
+    parts = [frame.with_columns(load=scaled) for frame in (train.filter(pl.col("load") < load.max()), test)]
+    whole = [parts[0], pl.concat([parts[1], train.filter(pl.col("load") == load.max()).with_columns(load=scaled)])]
+    a, b = read_parts(whole, id="id", time="t", target="y", names=["load"], sources=("train", "test"))
+    assert scaled_by_hand(a, b) == ["load"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_column_that_a_threshold_turns_into_the_class_is_found(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    died = np.arange(400) % 4 == 0
+    hours = np.where(died, rng.integers(1, 49, 400), 0).astype(float)
+    frame = pl.DataFrame(
+        {"id": np.arange(400), "t": 0.0, "y": died.astype(float), "hours": hours, "x": rng.random(400)}
+    )
+    found = examine(frame, frame.with_columns(pl.col("id") + 1000, pl.col("x") + 2), per_sequence=True).findings
+    assert [(f.kind, f.column) for f in found if f.kind == "target"] == [("target", "hours")]
+    one = frame.with_columns(hours=pl.when(pl.col("id") == 4).then(0.0).otherwise(pl.col("hours")))  # one that overlaps
+    found = examine(one, one.with_columns(pl.col("id") + 1000, pl.col("x") + 2), per_sequence=True).findings
+    assert [f for f in found if f.kind == "target"] == []
 
 
 @pytest.mark.parametrize("labels", [False, True], ids=["numbers", "labels"])

@@ -255,16 +255,17 @@ class Classifier(SequenceEstimator):
         return float(1 - (error**2).sum() / max(((truth - truth.mean()) ** 2).sum(), 1e-300))
 
     def read_labelled(
-        self, X: Any, y: Any = None, labels: Any = None, *, source: str | None = None
+        self, X: Any, y: Any = None, labels: Any = None, *, source: str | None = None, named: str = "labels"
     ) -> tuple[Sequences, Floats]:
-        """The sequences and their true classes (places among `classes_`) or numbers [B].
+        """The sequences and their true classes (places among `classes_`) or numbers [B]; `named`: what errors call a
+        table of labels.
 
         Raises DataError where a label is missing, or is none of those of training.
         """
         head: ClassifyHead = self._fitted().head
         source = source or ("data" if is_frame(X) else "X")
         sequences = self.read(X, source=source, target=y is None and labels is None)
-        truth = self._labels(sequences, y, labels, head.kind)
+        truth = self._labels(sequences, y, labels, head.kind, named)
         self._refuse_unlabelled(sequences, truth)
         return sequences, truth.among(head.classes, source) if head.kind == "label" else truth.values
 
@@ -289,7 +290,7 @@ class Classifier(SequenceEstimator):
             raise CarouselError(f"pooling must be last, mean, max or attention, got {self.pooling!r}.")
         self._check_class_weight(self.kind)
 
-    def _labels(self, sequences: Sequences, y: Any, labels: Any, kind: str) -> Labels:
+    def _labels(self, sequences: Sequences, y: Any, labels: Any, kind: str, named: str = "labels") -> Labels:
         """The label of each sequence [B], NaN where none is given."""
         if sequences.backend is None:
             if y is None:
@@ -309,7 +310,7 @@ class Classifier(SequenceEstimator):
         if self.target is None:
             raise CarouselError("which column is the label is not said; name the target.")
         if labels is not None:
-            return joined(sequences, labels, self.target, kind)
+            return joined(sequences, labels, self.target, kind, named)
         found = label_column(sequences.target, kind, sequences.source)
         in_order = Labels(sequences.given(found.values), found.classes, found.type)
         return per_sequence(in_order, sequences.offsets, sequences.row, self.target, sequences.source, sequences.ids)
@@ -360,7 +361,7 @@ class Classifier(SequenceEstimator):
         return dataclasses.replace(head, errors=errors), {"validation_rmse": float(np.sqrt((residuals**2).mean()))}
 
 
-def joined(sequences: Sequences, labels: Any, target: str, kind: str) -> Labels:
+def joined(sequences: Sequences, labels: Any, target: str, kind: str, named: str = "labels") -> Labels:
     """The label [B] of each sequence from a table with one row per sequence, joined on the id.
 
     Raises DataError for an id that is labelled twice, and for a table without the two columns.
@@ -368,13 +369,13 @@ def joined(sequences: Sequences, labels: Any, target: str, kind: str) -> Labels:
     id = sequences.roles.id
     if id is None:
         raise CarouselError("a table of labels is joined on the id; name the id column.")
-    table = columns.as_frame(labels, "labels")
-    columns.require(table, (id, target), "labels")
-    keys, row = columns.keys(table[id], "labels")
+    table = columns.as_frame(labels, named)
+    columns.require(table, (id, target), named)
+    keys, row = columns.keys(table[id], named)
     if len(keys) < len(row):
         twice = int(np.flatnonzero(np.bincount(row) > 1)[0])
-        raise DataError(f"labels, column {id!r}: {keys[twice]!r} is labelled more than once; keep one row of it.")
-    found = label_column(table[target], kind, "labels")
+        raise DataError(f"{named}, column {id!r}: {keys[twice]!r} is labelled more than once; keep one row of it.")
+    found = label_column(table[target], kind, named)
     place = {key: k for k, key in enumerate(keys)}
     values = np.append(found.values[np.argsort(row)], np.nan)
     at = np.array([place.get(key, len(keys)) for key in sequences.ids])

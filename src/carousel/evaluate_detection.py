@@ -19,6 +19,7 @@ from carousel.trust.leaks import audit, check_future, check_target
 from carousel.trust.metrics import spread
 from carousel.trust.parts import parts_of
 from carousel.trust.report import Trust, balance_of, split_of
+from carousel.trust.scales import scalers_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -204,8 +205,11 @@ def _trust(model: Any, sequences: Sequences, labels: Flags, learnt: Sequences | 
     train = parts[1] if learnt is not None else None
     if train is not None and sequences.backend is None:
         train = replace(train, ids=np.array([f"training {name}" for name in train.ids], dtype=object))
-    found = audit(parts[0], train, per_sequence=False, ids=sequences.backend is not None, known=model.columns_)
-    hidden = check_target(parts[0], model.columns_) + check_future(parts[0])  # training rows have no labels
+    scalers = scalers_of(model.config_.input)
+    ids = sequences.backend is not None
+    found = audit(parts[0], train, per_sequence=False, scalers=scalers, ids=ids, known=model.columns_, thresholds=False)
+    hidden = check_target(parts[0], model.columns_, thresholds=False)  # training rows have no labels
+    hidden += check_future(parts[0])
     said = {(f.kind, f.column) for f in found.findings}
     more = tuple(f for f in hidden if (f.kind, f.column) not in said)
     return Trust(

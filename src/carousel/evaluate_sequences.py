@@ -14,6 +14,7 @@ from carousel.evaluate_labels import evaluate_labels
 from carousel.framing import summarised
 from carousel.heads.classify import probabilities
 from carousel.heads.tag import during, event_labels, event_probability, onsets
+from carousel.inputs import columns
 from carousel.inputs.frames import FramesInput
 from carousel.inputs.labels import label_array, label_column
 from carousel.inputs.rows import Sequences, channels
@@ -23,9 +24,9 @@ from carousel.sequences import outputs
 from carousel.summaries import BASELINES, predictions, row_summaries, sequence_summaries
 from carousel.trust.leaks import audit
 from carousel.trust.metrics import Scores, binary_scores, class_scores, number_scores, spread
-from carousel.trust.parts import Part, parts_of, read_parts
+from carousel.trust.parts import Part, parts_of
 from carousel.trust.report import Calibration, Trust, balance_of, calibration_of, split_of
-from carousel.trust.scales import Scaler
+from carousel.trust.scales import scalers_of
 from carousel.trust.tables import MODEL, SequenceEvaluation, Warnings
 from carousel.trust.warnings import Warned, alarms_within, warned
 
@@ -35,7 +36,6 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 FOLDS = 5
-TRIM = 0.005  # the quantile to which columns are cut before their scales are fitted
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,11 @@ def evaluate(
         train, train_source = rows_before(data, config.input.roles.time, since, source), source
     if train is None and (train_y is not None or train_labels is not None or group is not None):
         raise CarouselError("train_y, train_labels and group are about the training rows; give train as well.")
-    test = _labelled(model, data, y, labels, source)
+    test = _labelled(model, data, y, labels, "labels", source)
     if since is not None:
         early = test.sequences.time < read_time(since, test.sequences.clock, "since")
         test = replace(test, values=np.where(early, np.nan, test.values), late=~early)
-    own = None if train is None else _labelled(model, train, train_y, train_labels, train_source)
+    own = None if train is None else _labelled(model, train, train_y, train_labels, "train_labels", train_source)
     if not test.asked.any():
         raise DataError(f"{source}: nothing can be scored, no label is given; give rows with their labels.")
     both = [test] if own is None else [test, own]
@@ -124,12 +124,9 @@ def evaluate(
         scaled=None if learned is None else (learned[0], part.where(test.late)),
         coming=_coming(*(learned or (part, test))),
         per_sequence=not model.per_row,
-        scalers=[
-            Scaler(c.name, c.mean, c.scale, c.squash, TRIM)
-            for c in (*config.input.numbers, *config.input.static_numbers)
-        ],
+        scalers=scalers_of(config.input),
         ids=test.sequences.backend is not None,
-        group=None if group is None else _groups(data, train, group, config.input.roles.target, source, train_source),
+        group=None if group is None else _groups(model, data, train, group, since, source, train_source),
     )
     trust = Trust(
         findings,
@@ -168,10 +165,10 @@ def score(head: Any, truth: Floats, made: Floats) -> Scores:
     return class_scores(truth.astype(np.int64), made)
 
 
-def _labelled(model: Any, data: Any, y: Any, labels: Any, source: str) -> Labelled:
+def _labelled(model: Any, data: Any, y: Any, labels: Any, named: str, source: str) -> Labelled:
     head = model.config_.head
     if head.kind != "event":
-        given = {} if model.per_row else {"labels": labels}
+        given = {} if model.per_row else {"labels": labels, "named": named}
         sequences, values = model.read_labelled(data, y, **given, source=source)
         return Labelled(summarised(sequences), values, np.ones(sequences.offsets[-1], bool))
     sequences, _ = model.read_labelled(data, y, source=source)
@@ -295,8 +292,16 @@ def _warnings(head: Any, test: Labelled, part: Part, made: Mapping[str, Floats])
 
 
 def _groups(
-    data: Any, train: Any, group: str, target: tuple[str, ...], source: str, train_source: str
-) -> tuple[Part, Part]:
-    """Training and test part by the column `group`."""
-    made = read_parts([train, data], id=group, time=None, target=target[0], names=(), sources=(train_source, source))
-    return made[0], made[1]
+    model: Any, data: Any, train: Any, group: str, since: str | float | None, source: str, train_source: str
+) -> tuple[list[Any], list[Any]]:
+    """The groups of the training rows and those of the judged rows."""
+    found = []
+    for frame, name, judged in ((train, train_source, False), (data, source, True)):
+        table = columns.as_frame(frame, name)
+        time = model.config_.input.roles.time
+        columns.require(table, (group, time) if judged and since is not None else (group,), name)
+        if judged and since is not None:
+            when, clock = columns.times(table[time], name)
+            table = table.filter((when >= read_time(since, clock, "since")).tolist())
+        found.append(columns.keys(table[group], name)[0])
+    return found[0], found[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
 from time import monotonic
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ from carousel.errors import CarouselError
 from carousel.frame_options import Crop, Every, FramesColumn, Grey, Mirror, Rate, Size, SkipBad, choices, table_of
 from carousel.options import Data, Debug, Json, Names, names, naming, noting, read, require_place, write_json
 
-__all__ = ["app", "detect", "refusal", "rows_until", "run", "search", "sequence_columns", "span_number", "tell"]
+__all__ = ["app", "detect", "refusal", "rows_until", "run", "search", "sequence_columns", "tell"]
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
@@ -259,14 +260,6 @@ def _scoring(reference: str, smooth: Names, level: Names, risk: float | None) ->
         raise CarouselError(f"the scoring is refused: {error}.") from None
 
 
-def span_number(span: str | None) -> str | float | None:
-    """A span that is a plain number counts in the clock's units."""
-    try:
-        return None if span is None else float(span)
-    except ValueError:
-        return span
-
-
 def rows_until(frame: Any, time: str | None, until: str | None, data: Path) -> Any:
     if until is None:
         return frame
@@ -330,8 +323,17 @@ def tell(
         write_json({"model": str(out), "provenance": found})
         return
     count = f"{found['series']:,} series" if "series" in found else f"{found['sequences']:,} sequences"
-    later = data if until is not None else "LATER" if "series" in found else "OTHERS"  # what the model has not seen
     typer.echo(
         f"{out}: {count}, {found['rows']:,} rows, fitted in {seconds:.0f} s.\n"
-        f"Next: carousel predict {out} {data}{future}, carousel evaluate {out} {later}"
+        f"Next: carousel predict {out} {data}{future}, carousel evaluate {out} {_unseen(model, data, until)}"
     )
+
+
+def _unseen(model: Any, data: Path, until: str | None) -> str:
+    """What to evaluate on: rows that the model was not trained on."""
+    if until is None:
+        return "LATER" if "series" in model.provenance_ else "OTHERS"
+    rows = getattr(model, "frames", None) is None and getattr(model, "text", None) is None
+    if model.config_.task == "forecast" and rows:
+        return str(data)
+    return f"{data} --since {shlex.quote(until)}" if model.config_.task == "tag" and rows else "LATER"

@@ -25,7 +25,6 @@ from carousel.fitting import (
     run,
     search,
     sequence_columns,
-    span_number,
     tell,
 )
 from carousel.frame_options import (
@@ -277,7 +276,7 @@ def tag(
     model = Tagger(
         target,
         event=event,
-        ahead=span_number(ahead),
+        ahead=ahead,
         id=id,
         time=time,
         **sequence_columns(frame, features, static, categorical, long),

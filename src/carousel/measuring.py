@@ -113,7 +113,7 @@ def evaluate(
     _refuse({"--labels": labels, "--train-labels": train_labels}, task, ("classify",), model)
     frame = None if task in ("translate", "generate") else _table(estimator, data)
     found: Any
-    with noting(), naming(train=train, labels=labels), progress.counting("judging") as show:
+    with noting(), naming(train=train, labels=labels, train_labels=train_labels), progress.counting("judging") as show:
         if task == "translate":
             found = _pairs(estimator, (data, target_file), (train, train_target_file), id, set_)
         elif task == "generate":

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,28 +70,33 @@ def audit(
     *,
     per_sequence: bool,
     scalers: Sequence[Scaler] = (),
-    group: tuple[Part, Part] | None = None,
+    group: tuple[Sequence[Any], Sequence[Any]] | None = None,
     ids: bool = True,
     scaled: tuple[Part, Part] | None = None,
     coming: Part | None = None,
     no_train: str = "the training rows were not given",
     known: Sequence[str] | None = None,
+    thresholds: bool = True,
 ) -> Audit:
     """All five checks on two parts; without `train` those that need it are listed as unchecked.
 
-    per_sequence: the target is one label per sequence. `group` are parts whose ids are the groups (patients of several
-    stays); `ids` False: sequences have none that mean anything. `scaled`: training and test part with all rows that
-    scales are of, where not all are judged. `coming`: the part whose target goes on from row to row, where labels do
-    not (an event that is warned of). `known`: the columns of the steps that are asked about (all, but for forecasts
-    the columns known ahead only: a target's own past is no leak there).
+    per_sequence: the target is one label per sequence. `group` are the groups of the training and the test rows
+    (patients of several stays), looked at instead of ids; `ids` False: sequences have none that mean anything.
+    `scaled`: training and test part with all rows that scales are of, where not all are judged. `coming`: the part
+    whose target goes on from row to row, where labels do not (an event that is warned of). `known`: the columns of the
+    steps that are asked about (all, but for forecasts the columns known ahead only: a target's own past is no leak
+    there). `thresholds`: whether a column of which a threshold tells the class is a finding; of a detector it is none,
+    as anomalies are odd values.
     """
     findings: list[Finding] = []
     unchecked: dict[str, str] = {}
     if train is None:
         unchecked = dict.fromkeys(("group", "duplicates", "scaler"), no_train)
     else:
-        if ids or group:
-            findings += check_groups(*(group or (train, test)), per_sequence=per_sequence)
+        if group is not None:
+            findings += check_shared(*group)
+        elif ids:
+            findings += check_groups(train, test, per_sequence=per_sequence)
         else:
             unchecked["group"] = "arrays have no ids"
         findings += check_duplicates(train, test, per_sequence=per_sequence)
@@ -103,7 +109,7 @@ def audit(
         unchecked["future"] = "a label of the whole sequence has no next value; such columns are looked for as target"
     else:
         findings += check_future(both if coming is None else coming)
-        findings += check_target(both, both.names if known is None else tuple(known))
+        findings += check_target(both, both.names if known is None else tuple(known), thresholds=thresholds)
         if len(both.time) < LEAST:
             unchecked |= dict.fromkeys(("future", "target"), f"fewer than {LEAST} rows")
     return Audit(tuple(findings), tuple(k for k in CHECKS if k not in unchecked), unchecked)
@@ -132,6 +138,22 @@ def check_groups(train: Part, test: Part, *, per_sequence: bool) -> list[Finding
             "",
             f"{len(mixed):,} of {len(test.ids):,} test sequences are in the training part as well ({some}){why}:"
             " split by sequence, or by one moment for all.",
+        )
+    ]
+
+
+def check_shared(train: Sequence[Any], test: Sequence[Any]) -> list[Finding]:
+    """Groups of both parts, whenever their rows are."""
+    mixed = sorted({str(name) for name in train} & {str(name) for name in test})
+    if not mixed:
+        return []
+    some = ", ".join(map(repr, mixed[:3])) + (", ..." if len(mixed) > 3 else "")
+    return [
+        Finding(
+            "group",
+            "",
+            f"{len(mixed):,} of {len(test):,} groups of the test part are in the training part as well ({some}): split"
+            " by group.",
         )
     ]
 
@@ -256,7 +278,7 @@ def _held(f: Floats, past: Floats, future: Floats) -> tuple[float, int]:
     return 1 - float(np.square(news - fitted).sum()) / own, 0
 
 
-def check_target(part: Part, names: Sequence[str]) -> list[Finding]:
+def check_target(part: Part, names: Sequence[str], *, thresholds: bool = True) -> list[Finding]:
     """Columns of a row that are the row's own target, a monotone function of it, or observed for one class alone."""
     step = np.diff(part.target)
     inner = np.ones(len(step), bool)
@@ -266,7 +288,7 @@ def check_target(part: Part, names: Sequence[str]) -> list[Finding]:
         if name in part.static:
             continue
         column = part.values[:, part.names.index(name)]
-        reason = _is_target(column, part.target, inner & np.isfinite(step), name in part.categorical)
+        reason = _is_target(column, part.target, inner & np.isfinite(step), name in part.categorical, thresholds)
         if reason:
             found.append(Finding("target", name, f"{name!r} {reason}; leave the column out."))
     return found
@@ -287,14 +309,14 @@ def check_target_of_sequences(part: Part) -> list[Finding]:
         mean = np.where(some, total / np.maximum(count, 1), np.nan)
         peak = np.where(some, np.maximum.reduceat(np.where(seen, values, -np.inf), part.offsets[:-1]), np.nan)
         for summary in (last, mean, peak):
-            reason = _is_target(summary, y, None, name in part.categorical)
+            reason = _is_target(summary, y, None, name in part.categorical, True)
             if reason:
                 found.append(Finding("target", name, f"{name!r} {reason}; leave the column out."))
                 break
     return found
 
 
-def _is_target(f: Floats, y: Floats, steps: NDArray[np.bool_] | None, category: bool) -> str | None:
+def _is_target(f: Floats, y: Floats, steps: NDArray[np.bool_] | None, category: bool, thresholds: bool) -> str | None:
     """Why the column `f` is the target `y` (NaN allowed in both), or None. `steps`: pairs of rows to difference."""
     known = np.isfinite(y)
     seen = known & np.isfinite(f)
@@ -310,12 +332,13 @@ def _is_target(f: Floats, y: Floats, steps: NDArray[np.bool_] | None, category: 
     if seen.sum() < LEAST:
         return None
     if few:
-        return _one_to_one(f[seen], y[seen], category)
+        return _one_to_one(f[seen], y[seen], category, thresholds)
     return _monotone(f, y, seen, steps)
 
 
-def _one_to_one(f: Floats, y: Floats, category: bool) -> str | None:
-    """Classes: each value of the column belongs to one class, or classes are levels of it with next to no spread."""
+def _one_to_one(f: Floats, y: Floats, category: bool, thresholds: bool) -> str | None:
+    """Classes: each value of the column, or range of values, belongs to one class, or classes are levels of it with
+    next to no spread."""
     classes, code = np.unique(y, return_inverse=True)
     counts = np.bincount(code)
     if len(classes) < 2 or np.sort(counts)[-2] < 10:
@@ -329,11 +352,22 @@ def _one_to_one(f: Floats, y: Floats, category: bool) -> str | None:
         return None
     if category:
         return None
+    if thresholds and counts.min() >= 10 and _apart(f, code):
+        return "tells the class in every row by its size alone"
     means = np.bincount(code, f) / counts
     within = float(np.square(f - means[code]).mean())
     if within < 1e-3 * float(f.var()) and np.unique(np.round(means, 12)).size == len(classes):
         return "is the target but for noise of a few percent"
     return None
+
+
+def _apart(f: Floats, code: Ints) -> bool:
+    """The values of each class lie in a range of their own; of two classes the AUROC is 0 or 1."""
+    low, high = np.full(code.max() + 1, np.inf), np.full(code.max() + 1, -np.inf)
+    np.minimum.at(low, code, f)
+    np.maximum.at(high, code, f)
+    order = np.argsort(low)
+    return bool((high[order][:-1] < low[order][1:]).all())
 
 
 def _monotone(f: Floats, y: Floats, seen: NDArray[np.bool_], steps: NDArray[np.bool_] | None) -> str | None:

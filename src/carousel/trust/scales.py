@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +12,15 @@ from scipy.stats import t as student
 
 from carousel.trust.parts import Part
 
-__all__ = ["Scaler", "beyond_training", "scaled_by_hand"]
+__all__ = ["Scaler", "beyond_training", "scaled_by_hand", "scalers_of"]
 
 Floats = NDArray[np.float64]
 
 LEAST = 30  # observed values of a column
 EXACT = 0.02  # a model's scales are those of both parts where they lie this close, in units of what the test part moves
 CHANCE = 1e-5  # of scales that lean so far towards the test part by accident
+TRIM = 0.005  # the quantile to which a model cuts columns before it fits their scales
+DECIMALS = 5  # to which a column may be rounded that reaches 0 and 1 by nature
 BLOCKS = 40  # of rows, where there are too few sequences to resample
 
 
@@ -43,6 +46,11 @@ class Scaler:
             if low < high:
                 return np.asarray(np.clip(x, low, high))
         return x
+
+
+def scalers_of(seen: Any) -> list[Scaler]:
+    """The scales that a model of rows was fitted with, of its `input`."""
+    return [Scaler(c.name, c.mean, c.scale, c.squash, TRIM) for c in (*seen.numbers, *seen.static_numbers)]
 
 
 def beyond_training(train: Part, test: Part, scalers: Sequence[Scaler]) -> float | None:
@@ -111,7 +119,7 @@ def scaled_by_hand(train: Part, test: Part) -> list[str]:
         if name in train.categorical or len(own) < LEAST or len(more) < LEAST or len(np.unique(own[:5000])) < 20:
             continue
         union = np.concatenate([own, more])
-        ends = _unit_range(union) and not (own.min() == 0 and own.max() == union.max())
+        ends = _unit_range(union) and not _on_grid(union) and not (own.min() == 0 and own.max() == union.max())
         if ends or (_unit_spread(union) and not _unit_spread(own)):
             found.append(name)
     return found
@@ -124,3 +132,8 @@ def _unit_spread(x: Floats) -> bool:
 def _unit_range(x: Floats) -> bool:
     """Both ends met exactly, and by single values: not shares or flags, which reach 0 and 1 by nature."""
     return bool(x.min() == 0 and abs(x.max() - 1) < 1e-12 and ((x == 0) | (x == x.max())).sum() <= 4)
+
+
+def _on_grid(x: Floats) -> bool:
+    """Rounded to a few decimals, as shares are written, so that 0 and 1 are met by chance."""
+    return bool(np.allclose(x, np.round(x, DECIMALS), rtol=0, atol=1e-9))
