@@ -187,6 +187,12 @@ def test_labels_of_every_type_come_back_as_they_were():
     with pytest.raises(DataError, match=r"data: the label 'v' was not among those of training \('u', 'w'\)"):
         found.among(("u", "w"), "data")
     assert Labels(np.array([np.nan])).among((), "data").shape == (1,)
+    assert label_array([2, 0, 2], "label").among(("0.0", "2.0"), "y").tolist() == [1, 0, 1]
+    assert label_array([2.0, np.nan, 0.0], "label").among(("0", "1", "2"), "y")[[0, 2]].tolist() == [2, 0]
+    with pytest.raises(DataError, match=r"y: the label '1' was not among those of training \('0.0', '2.0'\)"):
+        label_array([1], "label").among(("0.0", "2.0"), "y")
+    with pytest.raises(DataError, match="a value is too large to compute with"):
+        label_array([1.0, -1e300], "regression")
 
 
 def people(count: int = 60, seed: int = 0, uneven: bool = True) -> pl.DataFrame:

@@ -343,6 +343,14 @@ BAD = {
         {"event": "first", "ahead": "15min"},
         "an event in the first row cannot be warned",
     ),
+    "an event without end": (
+        {"event": "lasting", "ahead": "15min"},
+        "lasts in every row, so there is nothing to warn of",
+    ),
+    "ends that are too near": (
+        {"event": "zero", "ahead": "9d"},
+        "of no row is it known whether an event begins within 9d",
+    ),
     "all too near": ({"event": "alarm", "ahead": "9d"}, "no row without an event to come is known"),
 }
 
@@ -354,6 +362,7 @@ def test_what_cannot_be_learned_is_refused_in_one_sentence(case):
         one=pl.lit("a"),
         none=pl.lit(None, pl.Float64),
         zero=pl.lit(0),
+        lasting=pl.lit(1),
         first=(pl.int_range(pl.len()).over("bed") == 0).cast(pl.Int64),
     )
     with pytest.raises(CarouselError, match=message):
@@ -390,3 +399,21 @@ def test_the_command_line_warns(tmp_path, monkeypatch, capsys):
     ):
         assert cli.run(wrong) == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_loaded_model_is_fitted_anew_with_the_choices_it_was_made_with(tmp_path):
+    tiny = Tagger.defaults.with_settings(["steps=2", "hidden_size=2", "evaluate_every=1", "refit=false"])
+    frame = beds(12).with_columns(ward=pl.Series(np.arange(len(beds(12))) % 3))
+    made = tagger(target="level", categorical=["ward"], class_weight={"low": 1, "high": np.float64(2)})
+    made.set_params(features=("pulse", "ward"), config=tiny).fit(frame).save(tmp_path / "m")
+    assert made.provenance_["parameters"] == {"categorical": ["ward"], "class_weight": {"low": 1.0, "high": 2.0}}
+    found = Tagger.load(tmp_path / "m")
+    assert (list(found.categorical), found.class_weight, found.cost) == (["ward"], {"low": 1.0, "high": 2.0}, None)
+    again, first = found.fit(frame).predict(frame), made.predict(frame)
+    assert again.equals(first)
+    made = tagger(event="alarm", ahead="15min", cost=np.float32(3.0), config=tiny).fit(frame)
+    made.save(tmp_path / "w")
+    assert (Tagger.load(tmp_path / "w").cost, Tagger.load(tmp_path / "w").precision) == (3.0, None)
+    del made.provenance_["parameters"]
+    made.save(tmp_path / "old")
+    assert Tagger.load(tmp_path / "old").cost is None

@@ -33,6 +33,8 @@ __all__ = ["SequenceEstimator", "is_frame", "names", "versions"]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+KEPT = ("categorical", "class_weight", "cost", "precision")
+
 
 class SequenceEstimator(ReadsTexts, Estimator):
     """What reads tables and arrays as whole sequences; `per_row` says whether its head speaks of rows or sequences."""
@@ -119,8 +121,26 @@ class SequenceEstimator(ReadsTexts, Estimator):
 
     @classmethod
     def _parameters_of(cls, config: ModelConfig, provenance: dict[str, Any]) -> dict[str, Any]:
-        """Arguments of `__init__` from a fitted config."""
+        """Arguments of `__init__` from a fitted config, and from what `_parameters_to_keep` kept."""
         seen: Any = config.input
+        kept = provenance.get("parameters", {})
+        return cls._parameters_of_input(seen, config, provenance) | {
+            name: kept[name] for name in KEPT if name in kept and name in cls._parameters
+        }
+
+    def _parameters_to_keep(self) -> dict[str, Any]:
+        """For the provenance: the parameters that only a further `fit` needs, which the fitted config does not hold."""
+        found: dict[str, Any] = {name: getattr(self, name, None) for name in KEPT}
+        found["categorical"] = list(names(self.categorical))
+        if isinstance(self.class_weight, Mapping):
+            found["class_weight"] = {str(name): float(weight) for name, weight in self.class_weight.items()}
+        for name in ("cost", "precision"):
+            found[name] = None if found[name] is None else float(found[name])
+        kept = {name: value for name, value in found.items() if value not in (None, [])}
+        return {"parameters": kept} if kept else {}
+
+    @staticmethod
+    def _parameters_of_input(seen: Any, config: ModelConfig, provenance: dict[str, Any]) -> dict[str, Any]:
         if isinstance(seen, FramesInput):
             return {"frames": Frames.fitted(seen), "time": seen.roles.time, "seeds": config.seeds}
         if isinstance(seen, TokenInput):

@@ -194,12 +194,13 @@ class Tagger(SequenceEstimator):
         sequences, y, since = self._read_with_valid(X, y, valid, column, source)
         if isinstance(sequences, Corpus):
             more = {"checkpoint": checkpoint, "resume": resume, "progress": progress}
-            fit_tags(self, sequences, y, since, versions={"versions": versions()}, **more)
+            made = {"versions": versions()} | self._parameters_to_keep()
+            fit_tags(self, sequences, y, since, versions=made, **more)
             return self
         ahead = self._ahead(sequences)
         truth = self._truth(sequences, y, ahead)
         event = self._given(sequences, y, "event").values if ahead else None
-        self._refuse_unlearnable(sequences, truth)
+        self._refuse_unlearnable(sequences, truth, event)
         split = self._split(sequences, truth, since)
 
         def prepare(all_of_it: bool) -> tuple[ModelConfig, Examples]:
@@ -218,7 +219,8 @@ class Tagger(SequenceEstimator):
             resume=resume,
             progress=progress,
         )
-        self.provenance_ = {"versions": versions(), "train": to_json(self.settings)} | trained.provenance
+        made = {"versions": versions(), "train": to_json(self.settings)} | self._parameters_to_keep()
+        self.provenance_ = made | trained.provenance
         if event is not None:
             self.provenance_["learned"] = {
                 "before an event": int((truth.values == 1).sum()),
@@ -386,9 +388,18 @@ class Tagger(SequenceEstimator):
                 raise DataError(f"y[{k}] has {len(part)} labels, and the sequence {length} rows; give one for each.")
         return label_array(np.concatenate(parts), kind)
 
-    def _refuse_unlearnable(self, sequences: Sequences, truth: Labels) -> None:
+    def _refuse_unlearnable(self, sequences: Sequences, truth: Labels, event: Floats | None) -> None:
         known = truth.values[np.isfinite(truth.values)]
         source = sequences.source
+        if not len(known) and event is not None and np.isfinite(event).any():
+            if (event[np.isfinite(event)] == 1).all():
+                raise DataError(
+                    f"{source}: the event lasts in every row, so there is nothing to warn of; give rows without it."
+                )
+            raise DataError(
+                f"{source}: of no row is it known whether an event begins within {self.ahead} after it; give longer"
+                " sequences, or less ahead."
+            )
         if not len(known):
             raise DataError(f"{source}: no row has a label that can be learned; fill in the target.")
         kind = self._kind()

@@ -29,8 +29,11 @@ class Labels:
     type: Kind = "number"
 
     def among(self, classes: Sequence[str], where: str) -> Floats:
-        """The values as places among other classes; DataError for a label that is none of them."""
+        """The values as places among other classes, where 1 and 1.0 are one; DataError for a label that is none."""
         place = {name: k for k, name in enumerate(classes)}
+        if self.type in ("integer", "number"):
+            whole = {_whole(name): k for k, name in enumerate(classes)}
+            place |= {name: whole[_whole(name)] for name in self.classes if name not in place and _whole(name) in whole}
         used = np.unique(self.values[~np.isnan(self.values)]).astype(np.int64)
         for k in used:
             if self.classes[k] not in place:
@@ -41,6 +44,14 @@ class Labels:
                 )
         table = np.array([place.get(name, -1) for name in self.classes] or [0], np.float64)
         return np.where(np.isnan(self.values), np.nan, table[np.nan_to_num(self.values).astype(np.int64)])
+
+
+def _whole(name: str) -> str:
+    """A label as an integer is written, where it is a whole number."""
+    try:
+        return str(int(float(name)))
+    except ValueError:
+        return name
 
 
 def label_column(column: nw.Series[Any], kind: str, source: str) -> Labels:
