@@ -73,6 +73,7 @@ def test_commands_run_one_after_the_other(page, tmp_path, monkeypatch, capsys):
         sales = sales.filter(~ahead)
     sales.with_columns(sold=pl.when(~ahead).then("sold")).write_csv("sales.csv")  # rows ahead have no target
     vitals().write_csv("vitals.csv")
+    vitals(30).filter(pl.col("patient") >= "p12").with_columns(pl.col("patient") + "b").write_csv("ward2.csv")
     for name in ("train.de", "train.en", "val.de", "val.en", "test.de", "test.en", "prompts.txt"):
         (tmp_path / name).write_text("ein Hund\neine Katze\n" * 20)
     for name in ("dialogues.txt", "others.txt"):
