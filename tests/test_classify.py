@@ -293,6 +293,13 @@ def test_arrays_in_every_shape_and_types_of_labels():
     assert held.provenance_["metrics"]["validation_accuracy"] > 0.5
 
 
+def test_a_loaded_model_is_fitted_anew_as_it_was(tmp_path):
+    x = [np.ones((3, 1)) * k for k in range(20)]
+    made = Classifier(class_weight={0: 2.0, 1: 1.0}, config=QUICK).fit(x, np.arange(20) % 2)
+    made.save(tmp_path / "m.safetensors")
+    assert Classifier.load(tmp_path / "m.safetensors").class_weight == {"0": 2.0, "1": 1.0}
+
+
 def test_class_weights_move_the_balance():
     rng = np.random.default_rng(7)
     y = (np.arange(200) % 10 == 0).astype(int)

@@ -209,7 +209,8 @@ class Classifier(SequenceEstimator):
             progress=progress,
             task=self._task(sequences),
         )
-        self.provenance_ = {"versions": versions(), "train": to_json(self.settings)} | trained.provenance
+        made = {"versions": versions(), "train": to_json(self.settings)} | self._parameters_to_keep()
+        self.provenance_ = made | trained.provenance
         if self.of_texts:
             self.provenance_["text"] = to_json(self.text_config)
         self._keep(trained.config, trained.weights)
