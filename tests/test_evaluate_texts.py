@@ -14,13 +14,13 @@ import pytest
 from carousel import Generator, TrainConfig, Translator, cli
 from carousel.bench import text as bench
 from carousel.errors import CarouselError
-from carousel.evaluate_texts import evaluate_language, evaluate_pairs
+from carousel.evaluate_texts import TextEvaluation, evaluate_language, evaluate_pairs
 from carousel.generation import stream_of
 from carousel.heads.search import Beam
 from carousel.ngrams import KneserNey
 from carousel.phrases import LONGEST, PhraseTranslator, _grown, _phrases
 from carousel.text_baselines import ROUNDS, Dictionary, Retrieval, index_words, lexicon, split_words
-from carousel.textmetrics import bleu, bootstrap, resampled_bleu
+from carousel.textmetrics import Perplexity, bleu, bootstrap, resampled_bleu
 
 SOURCES = ["das Haus ist klein", "das Haus", "ein Buch ist klein", "das Buch", "ein Haus", "klein"]
 TARGETS = ["the house is small", "the house", "a book is small", "the book", "a house", "small"]
@@ -118,9 +118,17 @@ def test_bleu_of_texts_drawn_anew_is_bleu_of_them():
     reference = ["the cat sat on a mat today", "a dog ran off from me", "yes", "The end of all is near"]
     for lowercase in (False, True):
         score = resampled_bleu(made, reference, lowercase=lowercase)
-        for which in ([0, 1, 2, 3], [3, 3, 0], [1, 2, 2, 0, 1]):
+        for which in ([0, 1, 2, 3], [3, 3, 0], [1, 2, 2, 0, 1], [2, 1], [2]):  # the last without four right in a row
             drawn = [[side[k] for k in which] for side in (made, reference)]
             assert score(which) == pytest.approx(bleu(*drawn, lowercase=lowercase).score)
+
+
+def test_a_word_that_is_a_whole_text_costs_more_than_floats_hold():
+    found = Perplexity.of(800.0, 400, ["字" * 400])
+    assert (found.per_word, found.per_token) == (math.inf, math.exp(2.0))
+    assert Perplexity.of(3.0, 2, ["  "]).per_word == math.inf
+    told = TextEvaluation("generate", 1, rows={"LSTM": {"per word": math.inf, "per token": 7.5}})
+    assert told.to_dict()["rows"] == {"LSTM": {"per word": None, "per token": 7.5}}
 
 
 @pytest.fixture(scope="module")

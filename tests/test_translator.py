@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from itertools import product
 
 import numpy as np
@@ -147,3 +148,18 @@ def test_dropped_merges_are_seen_in_training():
         return len(task.batch(np.random.default_rng(0), torch.device("cpu")).truth)
 
     assert rows(0.5) > rows(0.0) == sum(len(ids) + 1 for ids in given.out.encode(TARGETS))
+
+
+@pytest.mark.parametrize(("most", "least"), [(4096, 0.8), (4, 0.3)])
+def test_long_and_short_pairs_are_drawn_as_well(most, least):
+    texts = [" ".join("ab"[k % 2] for k in range(n)) for n in range(1, 41)]
+    given = PairInput(("a", "b"), fit_vocabulary(texts, kind="word", size=10))
+    config = ModelConfig("translate", given, StackConfig(4), TranslateHead(embedding=4))
+    settings = dataclasses.replace(CONFIG, batch_rows=120, batch_size=most)
+    task = TranslationTask(config, Pairs.of(given, texts, texts), None, settings, smoothing=0, merges=0)
+    rng, counts = np.random.default_rng(0), np.zeros(40)
+    for _ in range(6000):
+        which = task._draw(rng)
+        assert len(set(which.tolist())) == len(which) <= most
+        counts[which] += 1
+    assert counts.min() > least * counts.mean()

@@ -14,7 +14,7 @@ from carousel.ngrams import KneserNey
 from carousel.phrases import PhraseTranslator
 from carousel.replies import Mutual
 from carousel.text_baselines import Dictionary, Retrieval, commonest
-from carousel.textmetrics import bleu, bootstrap, chrf, distinct, resampled_bleu, share_of_commonest
+from carousel.textmetrics import bleu, bootstrap, chrf, distinct, exp, resampled_bleu, share_of_commonest
 
 __all__ = ["TextEvaluation", "evaluate_language", "evaluate_pairs", "variety"]
 
@@ -34,10 +34,14 @@ class TextEvaluation:
     notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; what is infinite is null."""
         return {
             "task": self.task,
             "texts": self.texts,
-            "rows": self.rows,
+            "rows": {
+                method: {name: value if math.isfinite(value) else None for name, value in row.items()}
+                for method, row in self.rows.items()
+            },
             "intervals": {name: list(pair) for name, pair in self.intervals.items()},
             "notes": self.notes,
         }
@@ -144,7 +148,8 @@ def variety(texts: Sequence[str]) -> dict[str, float]:
 def ngram_perplexity(words: Any, known: Sequence[str], texts: Sequence[str]) -> float:
     """Per word of `texts`, by Kneser-Ney n-grams of the tokens of `known`."""
     model = KneserNey(stream_of(words, known), size=words.size, order=ORDER)
-    return math.exp(float(model.nats(stream_of(words, texts)).sum()) / sum(len(text.split()) for text in texts))
+    count = sum(len(text.split()) for text in texts)
+    return exp(float(model.nats(stream_of(words, texts)).sum()) / count) if count else math.inf
 
 
 def evaluate_language(model: Any, data: Any, *, train: Any = None, source: str = "data") -> TextEvaluation:

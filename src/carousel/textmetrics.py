@@ -11,7 +11,17 @@ import numpy as np
 
 from carousel.errors import DataError, MissingExtra
 
-__all__ = ["Measured", "Perplexity", "bleu", "bootstrap", "chrf", "distinct", "resampled_bleu", "share_of_commonest"]
+__all__ = [
+    "Measured",
+    "Perplexity",
+    "bleu",
+    "bootstrap",
+    "chrf",
+    "distinct",
+    "exp",
+    "resampled_bleu",
+    "share_of_commonest",
+]
 
 
 class Measured(NamedTuple):
@@ -36,19 +46,24 @@ class Perplexity(NamedTuple):
 
     @property
     def per_token(self) -> float:
-        return math.exp(self.nats / self.tokens)
+        return exp(self.nats / self.tokens)
 
     @property
     def per_word(self) -> float:
-        return math.exp(self.nats / self.words) if self.words else math.inf
+        return exp(self.nats / self.words) if self.words else math.inf
 
     @property
     def per_character(self) -> float:
-        return math.exp(self.nats / self.characters)
+        return exp(self.nats / self.characters)
 
     @property
     def nats_per_character(self) -> float:
         return self.nats / self.characters
+
+
+def exp(nats: float) -> float:
+    """inf beyond what floats hold, as of words that are whole texts where a language puts no blanks."""
+    return math.exp(nats) if nats < 700 else math.inf
 
 
 def bleu(made: Sequence[str], reference: Sequence[str], *, lowercase: bool = False) -> Measured:
@@ -76,7 +91,8 @@ def resampled_bleu(
 
     def score(which: list[int]) -> float:
         sums = [int(v) for v in rows[which].sum(0)]
-        return float(metric.compute_bleu(sums[:4], sums[4:8], sums[8], sums[9]).score)
+        smooth = {"smooth_method": metric.smooth_method, "smooth_value": metric.smooth_value}
+        return float(metric.compute_bleu(sums[:4], sums[4:8], sums[8], sums[9], **smooth).score)
 
     return score
 

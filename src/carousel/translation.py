@@ -96,14 +96,7 @@ class TranslationTask:
 
     def batch(self, rng: np.random.Generator, device: torch.device) -> Batch:
         """A function of the generator alone, so that a training that was interrupted goes on as it would have."""
-        order = np.lexsort((rng.random(len(self.lengths)), self.lengths))
-        ends = np.cumsum(self.lengths[order])
-        rows = self.settings.batch_rows
-        begin = rng.integers(0, max(1, int(ends[-1]) - rows + 1))
-        inside = (ends > begin) & (ends <= begin + rows)
-        which = order[inside][: self.settings.batch_size]
-        if not len(which):
-            which = order[[min(int(np.searchsorted(ends, begin, side="right")), len(order) - 1)]]
+        which = self._draw(rng)
         found = self.training
         given: PairInput = self.config.input
         blank = rng.random(len(which)) < BLANK if isinstance(given, DialogueInput) else None
@@ -112,6 +105,20 @@ class TranslationTask:
         source = given.read([found.source[k] for k in which], dropout=self.merges)
         target = given.out.encode([found.target[k] for k in which], dropout=self.merges)
         return _batch(source, target, np.arange(len(which)), device, blank)
+
+    def _draw(self, rng: np.random.Generator) -> Ints:
+        """Pairs of about one length, each as likely as every other one: those that end within a stretch of tokens that
+        begins anywhere, so that it may reach beyond the shortest and the longest."""
+        order = np.lexsort((rng.random(len(self.lengths)), self.lengths))
+        ends = np.cumsum(self.lengths[order])
+        rows, most, total = self.settings.batch_rows, self.settings.batch_size, int(ends[-1])
+        begin = int(rng.integers(1 - rows, total)) if total > rows else 0
+        which = order[(ends > begin) & (ends <= begin + rows)]
+        if len(which) > most:
+            which = rng.choice(which, most, replace=False, shuffle=False)
+        if not len(which):
+            which = order[[min(int(np.searchsorted(ends, begin, side="right")), len(order) - 1)]]
+        return np.asarray(which, np.int64)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         found: Tensor = model(batch.source, batch.target, batch.truth, self.smoothing)

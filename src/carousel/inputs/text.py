@@ -106,7 +106,7 @@ class Vocabulary:
         """The text of each sequence of ids; marks are left out."""
         kept = [[int(i) - MARKS for i in ids if i >= MARKS] for ids in tokens]
         texts = self._engine.decode_batch(kept, skip_special_tokens=False) if kept else []
-        return [text[1:] if self.kind in _SPACED else text for text in texts]
+        return [text.removeprefix(" ") if self.kind in _SPACED else text for text in texts]
 
     def _given(self, k: int, text: str, longest: int | None) -> str:
         if longest is not None and len(text) > longest:
