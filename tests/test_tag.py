@@ -19,9 +19,9 @@ from carousel.heads.tag import (
     event_labels,
     event_probability,
     onsets,
-    warning_report,
 )
 from carousel.inputs.clock import parse_span
+from carousel.trust.warnings import warning_report
 
 QUICK = TrainConfig(
     steps=60, hidden_size=8, least_steps=20, warmup=5, batch_size=16, width=0, learning_rate=0.02, evaluate_every=20

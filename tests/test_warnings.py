@@ -10,10 +10,9 @@ import pytest
 
 from carousel import evaluate_sequences
 from carousel.evaluate_sequences import evaluate
-from carousel.heads.tag import warning_report
 from carousel.tagger import Tagger
 from carousel.train import TrainConfig
-from carousel.trust.warnings import warned
+from carousel.trust.warnings import warned, warning_report
 
 TINY = TrainConfig(steps=2, least_steps=1, hidden_size=4, width=0, warmup=1, evaluate_every=1, batch_size=8)
 

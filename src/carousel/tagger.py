@@ -17,7 +17,7 @@ from carousel.estimator import versions
 from carousel.heads.calibration import conformal_errors, fit_temperature
 from carousel.heads.classify import class_values, probabilities
 from carousel.heads.slots import SlotHead
-from carousel.heads.tag import TagHead, choose_threshold, event_labels, event_probability, warning_report
+from carousel.heads.tag import TagHead, choose_threshold, event_labels, event_probability
 from carousel.inputs.answers import per_array, row_table
 from carousel.inputs.clock import DAY, parse_span
 from carousel.inputs.corpus import Corpus
@@ -31,6 +31,7 @@ from carousel.sequences import Examples, train_sequences
 from carousel.text_estimator import TAG_TEXTS, WORDS_OF_TAGS
 from carousel.text_tagging import fit_tags, labels_of, predict_tags, read_tags
 from carousel.train import Progress, TrainConfig
+from carousel.trust.warnings import warning_report
 
 __all__ = ["Tagger"]
 

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carousel.heads.classify import output_shapes
-from carousel.trust.warnings import warned
 
 __all__ = ["TagHead", "event_labels", "event_probability"]
 
@@ -158,38 +157,6 @@ def choose_threshold(
         return 1.0
     best = int(np.flatnonzero(score == score.max())[-1]) if precision is not None else int(score.argmax())
     return 1.0 if score[best] < 0 and precision is not None else float(p[best])
-
-
-def warning_report(
-    time: Floats,
-    event: Floats,
-    alarm: NDArray[np.bool_],
-    offsets: Ints,
-    ahead: float,
-    day: float,
-    watched: NDArray[np.bool_] | None = None,
-) -> dict[str, float]:
-    """What alarms were worth: events, the share warned of, lead times, and alarms a day.
-
-    Counted as `trust.warnings.warned` counts, of which `alarms_per_day` are the rings by `day` (in the clock's numbers)
-    of time outside events. Only rows `watched` [N] are looked at (None: all).
-
-    >>> t, e = np.arange(8.0), np.array([0, 0, 0, 0, 1, 1, 0, 0.0])
-    >>> warning_report(t, e, np.array([1, 0, 1, 1, 1, 0, 0, 0], bool), np.array([0, 8]), 3.0, day=1.0)
-    {'events': 1.0, 'events_warned': 1.0, 'lead_time': 2.0, 'alarms_per_day': 0.2}
-    """
-    seen = np.ones(len(time), bool) if watched is None else watched
-    owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    kept = np.concatenate([[0], np.cumsum(np.bincount(owner[seen], minlength=len(offsets) - 1))])
-    onset, lasting = onsets(event, offsets)[seen], during(event, offsets)[seen]
-    found = warned(time[seen], onset, alarm[seen], kept, ahead, lasting)
-    share, lead, often = found.share, found.lead_median, found.per(day)
-    return {
-        "events": float(found.events),
-        "events_warned": float("nan") if share is None else share,
-        "lead_time": float("nan") if lead is None else lead,
-        "alarms_per_day": float("nan") if often is None else often,
-    }
 
 
 def during(event: Floats, offsets: Ints) -> NDArray[np.bool_]:
