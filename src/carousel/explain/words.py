@@ -88,9 +88,8 @@ def _attribution(found: Explanation) -> list[str]:
     verdict = "passes" if test.trusted else "does not pass"
     text = f"The deletion test {verdict} ({test.lead:.1f} standard errors before random order)"
     if len(shares) > 1:
-        text = f"What the LSTM adds to the answer rests on {_joined(parts)}. {text}"
-        if not found.subject.aside:
-            text = text.replace("What the LSTM adds to the answer", "The answer", 1)
+        what = "What the LSTM adds to the answer" if found.subject.aside else "The answer"
+        text = f"{what} rests on {_joined(parts)}. {text}"
     return [through_sentence(found) + f"{text}."]
 
 
