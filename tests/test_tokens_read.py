@@ -224,6 +224,45 @@ def test_conll_files_are_tables(tmp_path: Path) -> None:
         read_conll(path)
 
 
+def test_a_hash_is_a_comment_or_a_word(tmp_path: Path) -> None:
+    path = tmp_path / "x.conll"
+    path.write_text("# id 7\n# new par\n# O\nyes O\n#tag O\n# O\n\n# B-x\n", encoding="utf-8")
+    assert read_conll(path)["word"].to_list() == ["#", "yes", "#tag", "#"]  # no other word is tagged B-x
+    path.write_text("a\tO\n#\tO\n# note of two\n", encoding="utf-8")
+    with pytest.raises(DataError, match="line 3: expected 2 fields separated by tabs or blanks, got 4"):
+        read_conll(path)
+
+
+def test_labels_that_say_none_are_labels_where_others_are_text(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("w,n,l,i\na,1,None,NA\nb,NA,yes,NA\nc,3,,7\n", encoding="utf-8")
+    found = read_file(path, texts=("w",), labels=("l", "i", "n"))
+    assert found["l"].to_list() == ["None", "yes", None]
+    assert found["i"].to_list() == [None, None, 7]
+    assert found["n"].to_list() == [1, None, 3]
+
+
+TABS = {
+    "plain": ('t\tl\n"Hm\tA\nhe said "no"\tB\nend"\tC\n', ['"Hm', 'he said "no"', 'end"']),
+    "quoted": ('t\tl\n"a ""b"""\tA\nc\tB\n', ['a "b"', "c"]),
+    "several lines": ('t\tl\n"a\nb\tc"\tA\nd\tB\n', ["a\nb\tc", "d"]),
+}
+
+
+@pytest.mark.parametrize("name", TABS)
+def test_quotes_in_tables_of_tabs(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "x.tsv"
+    path.write_text(TABS[name][0], encoding="utf-8")
+    assert read_file(path, texts=("t",))["t"].to_list() == TABS[name][1]
+
+
+def test_a_line_of_tabs_whose_quotes_do_not_pair_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.tsv"
+    path.write_text('t\tl\n"Hm\tA\nb\n', encoding="utf-8")
+    with pytest.raises(DataError, match=r"line 3: it has 1 fields where the header has 2, and its quotes"):
+        read_file(path)
+
+
 def test_columns_of_texts_are_taken_as_they_stand(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text("w,n\nNone,1\nNA,2\n007,\n2024-01-01,4\n", encoding="utf-8")

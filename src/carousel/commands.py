@@ -128,7 +128,10 @@ def predict(
         require_place(out, (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson"))
     turns = bool(getattr(estimator.config_.input, "turns", 0))
     more = text_options.decoding(task, set_, replies=turns)
-    frame = text_options.read_texts(data, turns) if more else word_options.table_for(estimator, data)
+    if more:
+        frame = text_options.read_texts(data, estimator.text if task == "generate" else estimator.source, turns)
+    else:
+        frame = word_options.table_for(estimator, data)
     if future is not None and task != "forecast":
         raise CarouselError(f"--future is for forecasts, and {model} is for the task {task}; leave it out.")
     if future is not None:

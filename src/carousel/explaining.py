@@ -89,5 +89,5 @@ def _frame(estimator: Any, data: Path) -> Any:
     if getattr(estimator, "frames", None) is not None:
         return frame_options.clips(estimator, data, False)
     if estimator.config_.task == "generate":
-        return text_options.read_whole(data)
+        return text_options.read_whole(data, estimator.text)
     return word_options.table_for(estimator, data)

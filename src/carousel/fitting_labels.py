@@ -159,7 +159,7 @@ def classify(
         if clips is not None
         else Classifier.defaults
     )
-    frame = read_labelled(data, text)
+    frame = read_labelled(data, text, target)
     model = Classifier(
         target,
         id=id,
@@ -174,7 +174,8 @@ def classify(
         seeds=seeds,
         config=usual.with_settings(rest),
     )
-    more = {"labels": None if labels is None else read(labels), "valid": read_labelled(valid, text)}
+    known = None if labels is None else read(labels, (), () if text is None else (target,))
+    more = {"labels": known, "valid": read_labelled(valid, text, target)}
     seconds = run(model, frame, out, resume, data, more, search(tune, set_), valid=valid, labels=labels)
     tell(model, out, data, seconds, as_json)
 
@@ -272,7 +273,7 @@ def tag(
         raise CarouselError("--intent and --crf are about words of texts; name their column with --text.")
     usual = Tagger.defaults if event is None else Tagger.warning_defaults
     usual = Tagger.text_defaults if text is not None else Tagger.frame_defaults if clips is not None else usual
-    frame = read_labelled(data, text)
+    frame = read_labelled(data, text, target, intent)
     model = Tagger(
         target,
         event=event,
@@ -295,6 +296,6 @@ def tag(
     if target is None and event is None:
         raise CarouselError("what to learn is not said; name --target, or --event with --ahead.")
     frame = rows_until(frame, time, until, data)
-    more = {"valid": read_labelled(valid, text)}
+    more = {"valid": read_labelled(valid, text, target, intent)}
     seconds = run(model, frame, out, resume, data, more, search(tune, set_), valid=valid)
     tell(model, out, data, seconds, as_json, until)

@@ -132,8 +132,10 @@ def generate(
         config=Generator.defaults.with_settings(rest),
         **own,
     )
-    held_out = None if valid is None else read_whole(valid)
-    seconds = run(model, read_whole(data), out, resume, data, {"valid": held_out}, search(tune, set_), valid=valid)
+    held_out = None if valid is None else read_whole(valid, text)
+    seconds = run(
+        model, read_whole(data, text), out, resume, data, {"valid": held_out}, search(tune, set_), valid=valid
+    )
     _tell(model, out, f"{model.provenance_['tokens']:,} tokens", seconds, as_json, f"predict {out} TEXTS")
 
 

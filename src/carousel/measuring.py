@@ -119,8 +119,8 @@ def evaluate(
         elif task == "generate":
             from carousel.evaluate_texts import evaluate_language
 
-            known = None if train is None else read_whole(train)
-            found = evaluate_language(estimator, read_whole(data), train=known, source=str(data))
+            known = None if train is None else read_whole(train, estimator.text)
+            found = evaluate_language(estimator, read_whole(data, estimator.text), train=known, source=str(data))
         elif task == "detect":
             from carousel.evaluate_detection import evaluate_detection
 
@@ -150,9 +150,9 @@ def evaluate(
             found = evaluate_sequences.evaluate(
                 estimator,
                 frame,
-                labels=None if labels is None else read(labels),
+                labels=_labels(estimator, labels),
                 train=None if train is None else _training(estimator, train),
-                train_labels=None if train_labels is None else read(train_labels),
+                train_labels=_labels(estimator, train_labels),
                 group=group,
                 since=since,
                 source=str(data),
@@ -192,6 +192,11 @@ def _pairs(
     return evaluate_pairs(
         estimator, pairs(data[0], data[1], "--target-file"), train=known, source=str(data[0]), **options
     )
+
+
+def _labels(estimator: Any, path: Path | None) -> Any:
+    words = estimator.config_.input.roles.target if getattr(estimator, "of_texts", False) else ()
+    return None if path is None else read(path, (), words)
 
 
 def _table(estimator: Any, data: Path) -> Any:

@@ -62,11 +62,11 @@ def require_place(path: Path, suffixes: tuple[str, ...]) -> None:
         raise CarouselError(f"{path}: there is no folder {path.parent}; make it first.")
 
 
-def read(path: Path, texts: Sequence[str] = ()) -> polars.DataFrame:
-    """The table in a file, the columns `texts` as they stand."""
+def read(path: Path, texts: Sequence[str] = (), labels: Sequence[str] = ()) -> polars.DataFrame:
+    """The table in a file, the columns `texts` as they stand, and `labels` where they are text."""
     from carousel.inputs.files import read_file
 
-    return read_file(path, texts=texts)
+    return read_file(path, texts=texts, labels=labels)
 
 
 def load(path: Path) -> Any:

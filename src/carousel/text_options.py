@@ -15,10 +15,11 @@ from carousel.options import Names, read
 __all__ = ["decoding", "own_settings", "read_dialogue_file", "read_pairs", "read_texts", "read_whole"]
 
 
-def read_texts(path: Path, turns: bool = False) -> Any:
-    """A table, or the lines of a file that is none; with `turns` each line is the turns of a dialogue."""
+def read_texts(path: Path, text: str, turns: bool = False) -> Any:
+    """A table with the column `text`, or the lines of a file that is none; with `turns` each line is the turns of a
+    dialogue."""
     if is_table(path) and not (turns and is_lines(path)):
-        return read(path)
+        return read(path, (text,))
     from carousel.inputs.dialogues import turns_of
     from carousel.inputs.texts import read_lines
 
@@ -119,7 +120,7 @@ def read_dialogue_file(data: Path, other: Path | None, option: str, id: str | No
     if other is not None:
         raise CarouselError(f"{option} is about pairs, and {data} holds dialogues; leave it out.")
     if id is not None:
-        return dialogues_of(read(data), id, text, str(data))
+        return dialogues_of(read(data, (text,), (id,)), id, text, str(data))
     if is_table(data) and not is_lines(data):
         raise CarouselError(f"{data}: of a table --id must say which dialogue a row is of; or give a file of lines.")
     return read_dialogues(data)
@@ -130,7 +131,7 @@ def read_pairs(data: Path, other: Path | None, source: str, target: str, option:
     if is_table(data):
         if other is not None:
             raise CarouselError(f"{option} goes with lines, and {data} is a table; leave it out.")
-        return read(data)
+        return read(data, (source, target))
     if other is None:
         raise CarouselError(f"{data}: the file is of lines, so {option} must name the lines that belong to them.")
     import polars as pl
@@ -144,9 +145,10 @@ def read_pairs(data: Path, other: Path | None, source: str, target: str, option:
     return pl.DataFrame({source: [a for a, _ in kept], target: [b for _, b in kept]})
 
 
-def read_whole(path: Path) -> Any:
+def read_whole(path: Path, text: str) -> Any:
+    """A table with the column `text`, or the text of a file that is none."""
     if is_table(path):
-        return read(path)
+        return read(path, (text,))
     from carousel.inputs.texts import read_text
 
     return read_text(path)

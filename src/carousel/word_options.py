@@ -109,11 +109,12 @@ def _value(name: str, kind: Any, text: str) -> Any:
         raise CarouselError(f"setting {PREFIX}{name} must be {meant}, got {text!r}.") from None
 
 
-def read_labelled(path: Path | None, column: str | None) -> Any:
-    """A table whose column of texts is taken as it stands; None without a path."""
+def read_labelled(path: Path | None, column: str | None, *labels: str | None) -> Any:
+    """A table whose column of texts is taken as it stands, as are its `labels` where they are text; None without a
+    path."""
     if path is None:
         return None
-    return read(path) if column is None else read(path, (column,))
+    return read(path) if column is None else read(path, (column,), [name for name in labels if name is not None])
 
 
 def table_for(estimator: Any, path: Path) -> Any:
@@ -125,7 +126,7 @@ def table_for(estimator: Any, path: Path) -> Any:
         return read(path)
     (column,) = seen.roles.features or (None,)
     if path.name.lower().endswith(SUFFIXES):
-        return read_labelled(path, column)
+        return read_labelled(path, column, *seen.roles.target, getattr(estimator, "intent", None))
     import polars
 
     from carousel.inputs.texts import read_lines

@@ -164,7 +164,8 @@ def read_conll(path: str | Path) -> polars.DataFrame:
 
     .conllu names its columns (form, upos, ...), and lines of multi-word tokens and of empty nodes are left out, as is
     usual; of other files the first column is `word`, the last `tag`, those between `column2` and so on. Fields are
-    separated by tabs where a line has one, else by blanks. Raises DataError for lines with another number of fields.
+    separated by tabs where a line has one, else by blanks. A line that begins with # is a comment, unless it is a word
+    with a tag that other words have as well. Raises DataError for lines with another number of fields.
     """
     try:
         import polars as pl
@@ -173,15 +174,19 @@ def read_conll(path: str | Path) -> polars.DataFrame:
     universal = "".join(Path(path).suffixes[-2:]).lower().startswith(".conllu") or Path(path).suffix == ".conllu"
     rows: list[list[str]] = []
     sentences: list[int] = []
-    sentence, inside, width = 0, False, len(CONLLU) if universal else 0
-    for number, line in enumerate(read_lines(path), 1):
+    sentence, inside = 0, False
+    lines = read_lines(path)
+    sure = [_fields(line) for line in lines if line.strip() and not line.startswith(("#", "-DOCSTART-"))]
+    width = len(CONLLU) if universal else len(sure[0]) if sure else 0
+    tags = {fields[-1] for fields in sure if len(fields) == width}
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             inside = False
             continue
-        if line.startswith(("# ", "-DOCSTART-")) or (universal and line.startswith("#")):
+        fields = _fields(line)
+        marked = line.startswith("#") and (universal or len(fields) != width or fields[-1] not in tags)
+        if line.startswith("-DOCSTART-") or (marked and (universal or not inside)):
             continue
-        fields = line.split("\t") if "\t" in line else line.split()
-        width = width or len(fields)
         if len(fields) != width or width < 2:
             expected = f"{max(width, 2)} fields separated by tabs or blanks"
             raise DataError(f"{path}, line {number:,}: expected {expected}, got {len(fields)}; repair the line.")
@@ -197,6 +202,10 @@ def read_conll(path: str | Path) -> polars.DataFrame:
     made = {name: [row[k] for row in rows] for k, name in enumerate(names)}
     made.pop("id", None)
     return pl.DataFrame({"sentence": sentences} | made, schema_overrides=dict.fromkeys(made, pl.String))
+
+
+def _fields(line: str) -> list[str]:
+    return line.split("\t") if "\t" in line else line.split()
 
 
 def _together(first: Any, second: Any, source: str) -> Any:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from carousel.errors import DataError, MissingExtra
 
@@ -23,11 +24,13 @@ _SEPARATED = (".csv", ".csv.gz", ".tsv")
 _MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
 
 
-def read_file(path: str | Path, *, texts: Sequence[str] = ()) -> polars.DataFrame:
+def read_file(path: str | Path, *, texts: Sequence[str] = (), labels: Sequence[str] = ()) -> polars.DataFrame:
     """The table in a CSV, TSV, Parquet or JSON-lines file; dates and timestamps in text are recognised.
 
-    The columns `texts` are taken as they stand: "None" is a word there, and 007 one too. In .conll, .iob, .bio and
-    .conllu files each line is a word, see `corpus.read_conll`.
+    The columns `texts` are taken as they stand: "None" is a word there, and 007 one too; so are those of `labels` that
+    hold other text as well. In .conll, .iob, .bio and .conllu files each line is a word, see `corpus.read_conll`.
+
+    In a .tsv quotes are characters like others, unless every field with quotes is quoted as in a CSV.
 
     Of text, only ISO 8601 (and 2024/03/01) is taken as a time: day and month of 01/02/2024 cannot be told apart.
     Whole numbers that would change as integers, such as 007, stay text.
@@ -61,29 +64,24 @@ def read_file(path: str | Path, *, texts: Sequence[str] = ()) -> polars.DataFram
         elif suffix in (".jsonl", ".ndjson"):
             frame = pl.read_ndjson(path, infer_schema_length=None)
         else:
-            separator = "\t" if suffix == ".tsv" else ","
-            raw = pl.read_csv(path, separator=separator, infer_schema=False, null_values=_MISSING)
+            form = _form(path, suffix)
+            raw = pl.read_csv(path, **form, infer_schema=False, null_values=_MISSING)
             codes = {name: pl.String() for name in raw.columns if _is_code(raw[name])}
-            frame = pl.read_csv(
-                path,
-                separator=separator,
-                schema_overrides=codes,
-                infer_schema_length=None,
-                null_values=_MISSING,
-            )
+            frame = pl.read_csv(path, **form, schema_overrides=codes, infer_schema_length=None, null_values=_MISSING)
             frame = frame.with_columns(_iso_times(frame[name]) for name in frame.columns)
-            kept = [name for name in texts if name in frame.columns]
+            words = [name for name in labels if frame.schema.get(name) == pl.String]
+            kept = [name for name in frame.columns if name in (*texts, *words)]
             if kept:
-                frame = frame.with_columns(pl.read_csv(path, separator=separator, infer_schema=False, columns=kept))
+                frame = frame.with_columns(pl.read_csv(path, **form, infer_schema=False, columns=kept))
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         if suffix not in (".parquet", ".pq"):
             _refuse_encoding(path)
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if reason.startswith("found more fields"):
-            reason = _longest_row(path, separator)
+            reason = _longest_row(path, form)
         raise DataError(f"{path}: the file cannot be read as {suffix[1:]} ({reason}); check its contents.") from None
     if suffix in _SEPARATED:
-        _refuse_doubles(path, separator)
+        _refuse_doubles(path, form)
     if not frame.height:
         raise DataError(f"{path}: the table has no rows; give it at least one observation.")
     return frame
@@ -94,6 +92,34 @@ def _refuse_encoding(path: Path) -> None:
     from carousel.inputs.texts import read_text
 
     read_text(path)
+
+
+def _form(path: Path, suffix: str) -> dict[str, Any]:
+    """Arguments of `polars.read_csv`. Lines of a .tsv are its rows where all have as many fields as the first."""
+    if suffix != ".tsv":
+        return {"separator": ",", "quote_char": '"'}
+    plain: dict[str, Any] = {"separator": "\t", "quote_char": None}
+    lines = path.read_bytes().replace(b"\r\n", b"\n").rstrip(b"\n").split(b"\n")
+    tabs = lines[0].count(b"\t")
+    fields = [field for line in lines if b'"' in line for field in line.split(b"\t") if b'"' in field]
+    broken = next((n for n, line in enumerate(lines, 1) if line and line.count(b"\t") != tabs), None)
+    if broken is None or not fields:
+        return plain if not all(map(_QUOTED.fullmatch, fields)) else plain | {"quote_char": '"'}
+    with _opened(path) as file:
+        rows = csv.reader(file, delimiter="\t", strict=True)
+        try:
+            if all(len(row) == tabs + 1 for row in rows if row):
+                return plain | {"quote_char": '"'}
+        except csv.Error:
+            pass
+    found = lines[broken - 1].count(b"\t") + 1
+    raise DataError(
+        f"{path}, line {broken:,}: it has {found} fields where the header has {tabs + 1}, and its quotes do not pair as"
+        " in a CSV; repair the line."
+    )
+
+
+_QUOTED = re.compile(rb'"(?:[^"]|"")*"')
 
 
 def _is_code(texts: polars.Series) -> bool:
@@ -137,10 +163,10 @@ _ISO = (
 )
 
 
-def _longest_row(path: Path, separator: str) -> str:
+def _longest_row(path: Path, form: dict[str, Any]) -> str:
     """Why the table is ragged: the first row that has more fields than the header."""
     with _opened(path) as file:
-        rows = csv.reader(file, delimiter=separator)
+        rows = _rows(file, form)
         header = next(rows)
         for number, row in enumerate(rows, 1):
             if len(row) > len(header):
@@ -148,13 +174,18 @@ def _longest_row(path: Path, separator: str) -> str:
     return "a row has more fields than the header"
 
 
-def _refuse_doubles(path: Path, separator: str) -> None:
+def _refuse_doubles(path: Path, form: dict[str, Any]) -> None:
     """DataError for a name that the header holds twice: polars would call the second one x_duplicated_0."""
     with _opened(path) as file:
-        header = next(csv.reader(file, delimiter=separator), [])
+        header = next(_rows(file, form), [])
     twice = [name for name, count in Counter(header).items() if name and count > 1]
     if twice:
         raise DataError(f"{path}: there is more than one column {twice[0]!r}; rename or drop the others.")
+
+
+def _rows(file: TextIO, form: dict[str, Any]) -> Iterator[list[str]]:
+    quoting = csv.QUOTE_NONE if form["quote_char"] is None else csv.QUOTE_MINIMAL
+    return csv.reader(file, delimiter=form["separator"], quoting=quoting)
 
 
 def _opened(path: Path) -> TextIO:
