@@ -53,6 +53,28 @@ def test_tables_are_fitted_and_translated(files, capsys):
     assert pl.read_parquet("made.parquet").columns == ["source", "rank", "score", "prediction"]
 
 
+def test_columns_of_pairs_are_texts_whatever_they_look_like(files, capsys):
+    (files / "odd.csv").write_text("de,en\n" + "1,None\n2024-01-05,true\nNA,3.5\n" * 6)
+    fit = ["fit", "translate", "odd.csv", "--source=de", "--target=en", "--tokens=word", *QUICK, "--set=holdout=0"]
+    assert cli.run([*fit, "--out=m.safetensors"]) == 0, capsys.readouterr().err
+    model = Translator.load("m.safetensors")
+    assert {"1", "2024-01-05", "NA", "None", "true", "3.5"} <= set(model.config_.input.out.tokens)
+    capsys.readouterr()
+    assert cli.run(["predict", "m.safetensors", "odd.csv", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["source"] for row in rows[:3]] == ["1", "2024-01-05", "NA"]
+
+
+def test_lines_of_windows_and_tiny_training_texts(files, capsys):
+    (files / "w.txt").write_bytes(b"a house and a dog.\r\n" * 80)
+    fit = ["fit", "generate", "w.txt", "--tokens=char", *QUICK, "--set=batch_size=4", "--out=m.safetensors"]
+    assert cli.run(fit) == 0
+    assert Generator.load("m.safetensors").provenance_["tokens"] == 2 + 0.8 * 80 * len("a house and a dog.\n")
+    (files / "tiny.txt").write_text("a d")
+    assert cli.run(["evaluate", "m.safetensors", "b.txt", "--train=tiny.txt"]) == 0
+    assert "5-grams" in capsys.readouterr().out
+
+
 def test_the_parts_of_a_model_are_settings_too(files):
     table = ["fit", "translate", "pairs.csv", "--source=de", "--target=en", "--tokens=word", *QUICK]
     chosen = ["--set=embedding=12", "--set=input_feeding=true", "--set=attention=additive", "--set=shared=false"]

@@ -44,6 +44,10 @@ def test_replies_follow_from_turns_long_before_and_survive_saving(fitted, tmp_pa
     assert again.get_params()["turns"] == 5
     assert isinstance(again.config_.input, DialogueInput)
     assert again.reply(asked, seed=3) == fitted.reply(asked, seed=3)
+    hot = Mutual(candidates=3, sampling=Sampling(temperature=4.0))
+    together = fitted.reply(asked, mutual=hot)
+    assert [fitted.reply([turns], mutual=hot)[0] for turns in asked] == together
+    assert fitted.reply(asked[::-1], mutual=hot)[::-1] == together
     found = fitted.perplexity(DIALOGUES)
     assert found.words == sum(len(turn.split()) for dialogue in DIALOGUES for turn in dialogue[1:])
     assert found.per_word < fitted.perplexity(["what do they say"] * 6, expected).per_word

@@ -90,10 +90,19 @@ def test_neighbours_do_not_change_what_is_found():
 
 def test_constraints_hold():
     assert all(f.tokens[:2] == (5, 2) for f in run([1], Beam(size=3), [8], prefixes=[[5, 2]])[0])
-    free = run([1], Beam(size=3), [12])[0][0].tokens
+    long = Beam(size=3, length_penalty=3)
+    free = run([3], long, [12])[0][0].tokens
     word, pair = (free[0],), free[:2]
-    assert all(word[0] not in f.tokens for f in run([1], Beam(size=3, banned=(word,)), [12])[0])
-    for f in run([1], Beam(size=3, banned=(pair,)), [12])[0]:
+    assert len(pair) == 2
+    (without,) = run([3], long, [12], forbidden=lambda history: torch.arange(V)[None] == word[0])
+    assert all(word[0] not in f.tokens for f in without)
+
+    def second(history: torch.Tensor) -> torch.Tensor:
+        if not history.shape[1]:
+            return torch.zeros(1, V, dtype=torch.bool)
+        return (history[:, -1:] == pair[0]) & (torch.arange(V) == pair[1])
+
+    for f in run([3], long, [12], forbidden=second)[0]:
         assert pair not in zip(f.tokens, f.tokens[1:], strict=False)
     for f in run([2, 3], Beam(size=3, no_repeat=2, length_penalty=3), [20, 20])[1]:
         pairs = list(zip(f.tokens, f.tokens[1:], strict=False))
@@ -111,15 +120,11 @@ def test_coverage_counts_real_places_only():
 
 def test_sampling_follows_the_probabilities_and_its_seed():
     n = 4000
-    drawn = sample(
-        Table([0] * n), [1] * n, Sampling(), begin=BEGIN, end=None, generator=torch.Generator().manual_seed(1)
-    )
+    drawn = sample(Table([0] * n), [1] * n, Sampling(), begin=BEGIN, end=None, seed=1)
     share = torch.bincount(torch.tensor([f.tokens[0] for f in drawn]), minlength=V) / n
     assert torch.allclose(share, Table([0]).tables[0, 0, 0].exp(), atol=0.03)
-    again = sample(
-        Table([0] * n), [1] * n, Sampling(), begin=BEGIN, end=None, generator=torch.Generator().manual_seed(1)
-    )
-    assert again == drawn
+    assert sample(Table([0] * n), [1] * n, Sampling(), begin=BEGIN, end=None, seed=1) == drawn
+    assert sample(Table([0] * n), [1] * n, Sampling(), begin=BEGIN, end=None, seed=2) != drawn
     ranked = Table([0]).tables[0, 0, 0].sort(descending=True)
     two = sample(Table([0] * 500), [1] * 500, Sampling(top_k=2), begin=BEGIN, end=None)
     assert {f.tokens[0] for f in two} == set(ranked.indices[:2].tolist())
@@ -128,6 +133,34 @@ def test_sampling_follows_the_probabilities_and_its_seed():
     assert {f.tokens[0] for f in nucleus} == set(ranked.indices[:2].tolist())
     cold = sample(Table([0] * 50), [1] * 50, Sampling(temperature=1e-3), begin=BEGIN, end=None)
     assert {f.tokens[0] for f in cold} == {int(ranked.indices[0])}
+
+
+@pytest.mark.parametrize("temperature", [1.0, 1e-40])
+def test_what_is_drawn_depends_on_the_name_alone(temperature: float):
+    names, limits = ["a", "b", "c", "a"], [80, 5, 0, 80]
+    how = Sampling(temperature, top_k=5, top_p=0.99)
+    together = sample(Table([3, 1, 2, 3]), limits, how, begin=BEGIN, end=END, names=names, close=True)
+    for k in (2, 0, 1):
+        source, limit, name = [3, 1, 2][k], limits[k], names[k]
+        (alone,) = sample(Table([source]), [limit], how, begin=BEGIN, end=END, names=[name], close=True)
+        assert alone.tokens == together[k].tokens
+        assert alone.logprob == pytest.approx(logprob(source, alone.tokens), abs=1e-3)
+    assert together[0] == together[3]
+
+
+def test_a_sequence_that_is_cut_is_ended_only_where_that_is_asked_for():
+    table = Table([2]).tables[2]
+    cut = 0
+    for seed in range(20):
+        open_, closed = (
+            sample(Table([2]), [3], Sampling(), begin=BEGIN, end=END, seed=seed, close=close)[0]
+            for close in (False, True)
+        )
+        assert open_.tokens == closed.tokens
+        end = float(table[closed.tokens[1], closed.tokens[2], END]) if len(closed.tokens) == 3 else 0.0
+        assert open_.logprob + end == pytest.approx(closed.logprob, abs=1e-4)
+        cut += bool(end)
+    assert cut > 3
 
 
 def test_a_repetition_penalty_and_banned_ngrams_break_loops():
@@ -150,9 +183,11 @@ def test_where_everything_is_banned_nothing_is():
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: Beam(size=0), "size must be at least 1, got 0"),
-        (lambda: Beam(length_penalty=-1), "length_penalty must be at least 0"),
-        (lambda: Beam(banned=((),)), "at least one token"),
+        (lambda: Beam(size=0), "size must lie between 1 and 1000, got 0"),
+        (lambda: Beam(length_penalty=-1), "length_penalty must lie between 0 and 10, got -1"),
+        (lambda: Beam(length_penalty=1e9), "length_penalty must lie"),
+        (lambda: Beam(coverage_penalty=float("nan")), "coverage_penalty must lie"),
+        (lambda: Sampling(temperature=float("inf")), "temperature is out of range"),
         (lambda: Sampling(top_p=0), "top_p is out of range, got 0"),
         (lambda: Sampling(repetition_penalty=0.5), "repetition_penalty is out of range"),
     ],

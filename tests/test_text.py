@@ -105,6 +105,19 @@ def test_files_are_read_whole_or_refused_with_the_place(tmp_path):
         read_lines(tmp_path / "f.txt")
     with pytest.raises(DataError, match=r"none.txt: the file cannot be read \(No such file"):
         read_text(tmp_path / "none.txt")
+    whole = gzip.compress(b"some words and more " * 50)
+    for broken in (whole[:30], whole[:20] + b"\0\0\0\0" + whole[24:], b"no gzip"):
+        (tmp_path / "g.gz").write_bytes(broken)
+        with pytest.raises(DataError, match=r"g.gz: the file cannot be unpacked \(.*\); pack it anew"):
+            read_text(tmp_path / "g.gz")
+    (tmp_path / "h.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo\r\n")
+    assert read_text(tmp_path / "h.txt") == "one\ntwo\n"
+    (tmp_path / "h.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo \xff\r\n")
+    with pytest.raises(DataError, match=r"h.txt, line 2: byte 12 of the file is not UTF-8 \(0xff\)"):
+        read_text(tmp_path / "h.txt")
+    (tmp_path / "i.txt").write_text("\n\n" + "b" * (2**20 + 1))
+    with pytest.raises(DataError, match=r"i.txt, line 3: it has 1,048,577 characters, at most"):
+        read_parallel(tmp_path / "i.txt", tmp_path / "i.txt")
 
 
 def test_vectors_are_found_by_word(tmp_path):
@@ -118,4 +131,7 @@ def test_vectors_are_found_by_word(tmp_path):
         read_vectors(path, ("haus",))
     path.write_text("see 1 2\nhaus 3 x\n")
     with pytest.raises(DataError, match="line 2: there is text among its numbers"):
+        read_vectors(path, ("haus",))
+    path.write_text("2 2\nsee 1 2\nhaus 3 nan\n")
+    with pytest.raises(DataError, match="line 3: its numbers are not all finite"):
         read_vectors(path, ("haus",))

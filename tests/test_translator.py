@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tracemalloc
 from itertools import product
 
 import numpy as np
@@ -80,6 +81,47 @@ def test_answers_can_be_steered(fitted):
     assert all("red" not in text.split() for text, _ in fitted.search(asked, banned=["red"])[0])
     seeds = [fitted.search(SOURCES, sampling=Sampling(temperature=3.0), seed=s) for s in (1, 1, 2)]
     assert seeds[0] == seeds[1] != seeds[2]
+    back = fitted.search(SOURCES[::-1], sampling=Sampling(temperature=3.0), seed=1)[::-1]
+    alone = [fitted.search([text], sampling=Sampling(temperature=3.0), seed=1)[0] for text in SOURCES[:5]]
+    for made in (back, alone):
+        assert [[text for text, _ in one] for one in made] == [[t for t, _ in one] for one in seeds[0][: len(made)]]
+    long = "a dog " * 40
+    assert fitted.search(asked[:1], prefixes=[long])[0][0][0].startswith(long.strip())
+    assert fitted.predict([]).shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("ask", "sentence"),
+    [
+        ({"prefixes": ["a"]}, "there are 2 texts and 1 prefixes; give one for each"),
+        ({"longest": float("nan")}, "longest must be positive and at most 1000, got nan"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+    ],
+)
+def test_options_of_a_search_out_of_range_are_refused(fitted, ask, sentence):
+    with pytest.raises(CarouselError, match=sentence):
+        fitted.search(SOURCES[:2], **ask)
+
+
+def test_texts_that_are_none_are_refused(fitted):
+    with pytest.raises(DataError, match=r"^text 2: expected a text, got NoneType"):
+        fitted.translate(["a", None])
+    with pytest.raises(DataError, match=r"^ask.txt, text 2 has 1,048,577 characters"):
+        fitted.predict(["a", "b" * (2**20 + 1)], source="ask.txt")
+
+
+def test_texts_are_held_out_by_their_source_however_long_they_are():
+    owners = ["x" * 100_000] + [str(k % 50) for k in range(200)]
+    config = TrainConfig(holdout=0.3)
+    tracemalloc.start()
+    held = Translator._hold_out(owners, config)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 2**20
+    assert {o for o, h in zip(owners, held, strict=True) if h}.isdisjoint(
+        {o for o, h in zip(owners, held, strict=True) if not h}
+    )
+    assert 0 < held.sum() < len(owners)
 
 
 def test_an_interrupted_training_goes_on_as_it_would_have(tmp_path):

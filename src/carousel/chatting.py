@@ -72,7 +72,7 @@ def _lines(given: Iterable[bytes]) -> Iterator[str]:
             return
         number += 1
         try:
-            yield " ".join(line.decode().split())
+            yield " ".join(line.decode("utf-8-sig" if number == 1 else "utf-8").split())
         except UnicodeDecodeError as error:
             raise DataError(
                 f"standard input, line {number}: byte {offset + error.start:,} is not UTF-8; send UTF-8."

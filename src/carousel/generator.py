@@ -204,16 +204,24 @@ class Generator(Estimator):
         """Of each prompt `samples` texts of at most `length` tokens that may follow it, and their log-probabilities.
 
         A text ends before the limit where the model says that it is over. Prompts may be longer than any training text.
+        What is drawn depends on the prompt and the seed, not on the prompts beside it. Raises CarouselError for numbers
+        out of range, DataError for a prompt that is no text.
         """
         words: Vocabulary = self._fitted().input.words
         if length < 1 or samples < 1:
             raise CarouselError(f"length and samples must be at least 1, got {length} and {samples}.")
+        if seed < 0:
+            raise CarouselError(f"seed must be at least 0, got {seed}.")
+        for k, text in enumerate(prompts):
+            if not isinstance(text, str):
+                raise DataError(f"prompt {k + 1}: expected a text, got {type(text).__name__}; complete or remove it.")
         ids = words.encode(prompts)
         begun = [[END, *(int(i) for i in row)] for row in ids for _ in range(samples)]
-        generator = torch.Generator().manual_seed(seed)
+        names = [f"{k} {text}" for text in prompts for k in range(samples)]
         with torch.no_grad():
             decoder = GenerateDecoder(self.model_, begun)
-            drawn = sample(decoder, [length] * len(begun), sampling, begin=begun, end=END, generator=generator)
+            limits = [length] * len(begun)
+            drawn = sample(decoder, limits, sampling, begin=begun, end=END, seed=seed, names=names)
         whole = words.decode([*b, *f.tokens] for b, f in zip(begun, drawn, strict=True))
         given = words.decode(begun)
         made = [(text[len(start) :], f.logprob) for text, start, f in zip(whole, given, drawn, strict=True)]
@@ -227,14 +235,13 @@ class Generator(Estimator):
         else:
             table = columns.as_frame(X, source)
             prompts, backend = columns.texts(table, self._fitted().input.column, source), table.implementation
-        found = self.sample(prompts, **options)
+        try:
+            found = self.sample(prompts, **options)
+        except DataError as error:
+            raise DataError(f"{source}, {error}") from None
         rows = [(p, k, *made) for p, many in zip(prompts, found, strict=True) for k, made in enumerate(many, 1)]
-        names = ("prompt", "sample", "prediction", "logprob")
-        made = [
-            nw.new_series(name, list(values), backend=backend)
-            for name, values in zip(names, zip(*rows, strict=True), strict=True)
-        ]
-        return nw.from_dict({column.name: column for column in made}).to_native()
+        names = {"prompt": nw.String(), "sample": nw.Int64(), "prediction": nw.String(), "logprob": nw.Float64()}
+        return columns.table_of(rows, names, backend)
 
     def texts(self, X: Any, source: str) -> list[str]:
         """The texts of what `fit` takes; DataError, which calls it `source`, where one is missing."""

@@ -33,7 +33,8 @@ class KneserNey:
     Goodman 1999), with one discount an order, n1 / (n1 + 2 n2) of its counts.
 
     `tokens` [N] are those of training, `size` is that of the vocabulary: every token of it has some probability.
-    N-grams are looked up by 64-bit keys, which collide with negligible probability.
+    N-grams are looked up by 64-bit keys, which collide with negligible probability; there are none that are longer than
+    the text.
 
     >>> model = KneserNey(np.array([0, 1, 2, 0, 1, 3, 0, 1, 2]), size=5, order=3)
     >>> bool(model.probability(np.array([0, 1, 2]))[2] > model.probability(np.array([0, 1, 3]))[2])
@@ -41,8 +42,9 @@ class KneserNey:
     """
 
     def __init__(self, tokens: Ints, *, size: int, order: int = 5) -> None:
-        if order < 1 or size < 1 or len(tokens) <= order:
-            raise ValueError(f"an order of 1 or more and more tokens than that, got {order} and {len(tokens)} tokens")
+        if order < 1 or size < 1 or len(tokens) < 2:
+            raise ValueError(f"expected an order of 1 or more and two tokens, got {order} and {len(tokens)} tokens")
+        order = min(order, len(tokens) - 1)
         if tokens.min() < 0 or tokens.max() >= size:
             raise ValueError(f"tokens must lie in [0, {size}), got {tokens.min()} to {tokens.max()}")
         self.size, self.order = size, order

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carousel.ngrams import KneserNey
-from carousel.text_baselines import index_words, join_words, lexicon, split_words
+from carousel.text_baselines import index_words, join_words, lexicon, split_words, words_beside_words
 
 __all__ = ["PhraseTranslator"]
 
@@ -51,8 +51,9 @@ class PhraseTranslator:
     """
 
     def __init__(self, source: Sequence[str], target: Sequence[str]) -> None:
-        self.sources, self.given = index_words(split_words(text) for text in source)
-        self.targets, self.made = index_words(split_words(text) for text in target)
+        known = words_beside_words(source, target)
+        self.sources, self.given = index_words(left for left, _ in known)
+        self.targets, self.made = index_words(right for _, right in known)
         self.links = list(self._aligned())
         end = len(self.targets)  # stands before and after every text
         stream = np.concatenate([np.append(ids, end) for ids in self.made])

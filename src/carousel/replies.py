@@ -34,8 +34,8 @@ class Mutual:
     def __post_init__(self) -> None:
         for name, good in (
             ("weight", 0 <= self.weight < 1),
-            ("candidates", self.candidates >= 1),
-            ("length_penalty", self.length_penalty >= 0),
+            ("candidates", 1 <= self.candidates <= 10_000),
+            ("length_penalty", 0 <= self.length_penalty <= 10),
         ):
             if not good:
                 raise ValueError(f"{name} is out of range, got {getattr(self, name)}")

@@ -9,11 +9,22 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Dictionary", "Retrieval", "commonest", "index_words", "join_words", "split_words"]
+__all__ = [
+    "Dictionary",
+    "Retrieval",
+    "commonest",
+    "index_words",
+    "join_words",
+    "lexicon",
+    "split_words",
+    "words_beside_words",
+]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
+LONGEST = 100  # words of a text that are learned from
+MOST = 20_000_000  # words beside words that are learned from
 ROUNDS = 6  # of expectation and maximisation
 VAGUE = 0.08  # a word that becomes nothing else with this probability becomes nothing
 NOTHING = ""  # what words without a counterpart come from
@@ -47,8 +58,9 @@ class Dictionary:
     """
 
     def __init__(self, source: Sequence[str], target: Sequence[str]) -> None:
-        self.sources, given = index_words(split_words(text) for text in source)
-        self.targets, made = index_words(split_words(text) for text in target)
+        known = words_beside_words(source, target)
+        self.sources, given = index_words(left for left, _ in known)
+        self.targets, made = index_words(right for _, right in known)
         self.best = dict[str, str]()
         pairs, chance = lexicon(given, made, len(self.sources), len(self.targets))
         rows, columns = pairs // len(self.targets), pairs % len(self.targets)
@@ -64,6 +76,17 @@ class Dictionary:
             words = (self.best.get(word, word) for word in split_words(text))
             found.append(join_words(word for word in words if word))
         return found
+
+
+def words_beside_words(source: Sequence[str], target: Sequence[str]) -> list[tuple[list[str], list[str]]]:
+    """The first 100 words of both sides of each pair; every second, third, ... pair where they are too many to count
+    which word stands beside which.
+
+    >>> words_beside_words(["ein Hund"], ["a dog."])
+    [(['ein', 'Hund'], ['a', 'dog', '.'])]
+    """
+    found = [(split_words(a)[:LONGEST], split_words(b)[:LONGEST]) for a, b in zip(source, target, strict=True)]
+    return found[:: 1 + sum(len(a) * len(b) for a, b in found) // MOST]
 
 
 def lexicon(given: list[Ints], made: list[Ints], sources: int, targets: int) -> tuple[Ints, Floats]:

@@ -9,7 +9,7 @@ from typing import Any, get_args, get_type_hints
 
 import typer
 
-from carousel.errors import CarouselError
+from carousel.errors import CarouselError, DataError
 from carousel.options import Names, read
 
 __all__ = ["decoding", "own_settings", "read_dialogue_file", "read_pairs", "read_texts", "read_whole"]
@@ -24,7 +24,14 @@ def read_texts(path: Path, text: str, turns: bool = False) -> Any:
     from carousel.inputs.texts import read_lines
 
     lines = read_lines(path)
-    return [turns_of(line) for line in lines] if turns else lines
+    if not turns:
+        return lines
+    found = [turns_of(line) if line.strip() else [] for line in lines]
+    for number, said in enumerate(found, 1):
+        if not all(said):
+            turn = said.index("") + 1
+            raise DataError(f"{path}, line {number:,}: turn {turn} is empty; complete or remove the line.")
+    return found
 
 
 def decoding(task: str, settings: Names, replies: bool = False) -> dict[str, Any]:

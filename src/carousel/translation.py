@@ -29,6 +29,7 @@ Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+BLUR = (0.7, 1.4)  # of the lengths that sources are put in order by, so that batches are never the same
 BLANK = 0.1  # of contexts are left out in training
 ROWS = 1500  # tokens of targets that are measured at once
 
@@ -73,7 +74,7 @@ class TranslationTask:
     ) -> None:
         self.config, self.training, self.settings = model, training, config
         self.smoothing, self.merges = smoothing, merges
-        self.lengths = training.target_ids.lengths + 1
+        self.lengths, self.sources = training.target_ids.lengths + 1, training.source_ids.lengths + 1
         self.held_out: list[Batch] = []
         if held_out is not None:
             for which in batches_by_tokens(held_out.target_ids.lengths + 1, config.batch_rows):
@@ -108,8 +109,9 @@ class TranslationTask:
 
     def _draw(self, rng: np.random.Generator) -> Ints:
         """Pairs of about one length, each as likely as every other one: those that end within a stretch of tokens that
-        begins anywhere, so that it may reach beyond the shortest and the longest."""
-        order = np.lexsort((rng.random(len(self.lengths)), self.lengths))
+        begins anywhere, so that it may reach beyond the shortest and the longest. Among targets of one length sources
+        are about alike, since attention pads them."""
+        order = np.lexsort((self.sources * rng.uniform(*BLUR, len(self.sources)), self.lengths))
         ends = np.cumsum(self.lengths[order])
         rows, most, total = self.settings.batch_rows, self.settings.batch_size, int(ends[-1])
         begin = int(rng.integers(1 - rows, total)) if total > rows else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from carousel.banned import Banned
 from carousel.config import ModelConfig, StackConfig, to_json
 from carousel.errors import CarouselError, DataError
 from carousel.estimator import Estimator, versions
@@ -221,32 +223,49 @@ class Translator(Estimator):
         with `mutual` many that are drawn and ranked anew.
 
         `banned` words may not appear, `prefixes` are the beginnings of the answers, `longest` tokens of an answer in
-        units of its source's, ten more being always allowed. An empty text has no answer.
+        units of its source's, ten more (and the prefix) being always allowed. An empty text has no answer. What is
+        drawn depends on the text and the seed, not on the texts beside it. Raises CarouselError for options out of
+        range, DataError for what is no text.
         """
         given: PairInput = self._fitted().input
-        words = given.out
-        ids = given.read([self._as_text(text) for text in texts])
-        ban = tuple(form for word in banned for form in _forms(words, word))
+        words, read = given.out, [self._as_text(text) for text in texts]
+        self._check_search(read, prefixes, seed, longest)
+        if mutual is not None and sampling is not None:
+            raise CarouselError("mutual reranking draws as its own sampling says; leave the other one out.")
+        ids = given.read(read)
+        forbidden = Banned(words, banned) if banned else None
         found: list[list[tuple[str, float]]] = [[] for _ in texts]
         asked = np.flatnonzero(ids.lengths > 0)
-        starts = [list(row) for row in words.encode(prefixes)] if prefixes is not None else None
+        starts = words.encode(prefixes if prefixes is not None else [""] * len(read))
         with torch.no_grad():
             for part in batches_by_tokens(ids.lengths[asked], ROWS):
                 which = asked[part]
-                decoder = TranslateDecoder(self.model_, framed(ids, which, end=True))
-                limits = [int(longest * n) + 10 for n in ids.lengths[which]]
-                begun = None if starts is None else [[int(i) for i in starts[k]] for k in which]
-                if mutual is None:
-                    hypotheses = self._decode(decoder, limits, beam, ban, sampling, begun, seed)
-                elif sampling is not None:
-                    raise CarouselError("mutual reranking draws as its own sampling says; leave the other one out.")
-                else:
-                    hypotheses = self._ranked(decoder, limits, mutual, ban, begun, seed)
+                how = _How(
+                    TranslateDecoder(self.model_, framed(ids, which, end=True)),
+                    [int(longest * ids.lengths[k]) + 10 + int(starts.lengths[k]) for k in which],
+                    [[int(i) for i in starts[k]] for k in which],
+                    forbidden,
+                    [read[k] for k in which],
+                    seed,
+                )
+                hypotheses = self._decode(how, beam, sampling) if mutual is None else self._ranked(how, mutual)
                 for k, made in zip(which, hypotheses, strict=True):
                     answers = words.decode(f.tokens for f in made)
                     for text, one in zip(answers, made, strict=True):  # best first, each text once
                         found[k] += [] if any(text == known for known, _ in found[k]) else [(text, one.score)]
         return found
+
+    @staticmethod
+    def _check_search(texts: list[Any], prefixes: Sequence[str] | None, seed: int, longest: float) -> None:
+        for k, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise DataError(f"text {k + 1}: expected a text, got {type(text).__name__}; complete or remove it.")
+        if prefixes is not None and len(prefixes) != len(texts):
+            raise CarouselError(f"there are {len(texts):,} texts and {len(prefixes):,} prefixes; give one for each.")
+        if seed < 0:
+            raise CarouselError(f"seed must be at least 0, got {seed}.")
+        if not 0 < longest <= 1000:
+            raise CarouselError(f"longest must be positive and at most 1000, got {longest}.")
 
     def predict(self, X: Any, *, n_best: int = 1, source: str = "data", **options: Any) -> Any:
         """A table: source, rank (1 is the best), score, prediction; of a table or a list of texts, in its order.
@@ -260,17 +279,17 @@ class Translator(Estimator):
             what = "the number of candidates" if mutual else "the beam's size"
             raise CarouselError(f"n_best must lie between 1 and {what} {most}, got {n_best}.")
         texts, backend = self._texts(X, source)
+        try:
+            searched = self.search(texts, **options)
+        except DataError as error:
+            raise DataError(f"{source}, {error}") from None
         rows = [
             (text, rank, score, made)
-            for text, found in zip(texts, self.search(texts, **options), strict=True)
+            for text, found in zip(texts, searched, strict=True)
             for rank, (made, score) in enumerate(found[:n_best] or [("", 0.0)], 1)
         ]
-        names = ("source", "rank", "score", "prediction")
-        made = [
-            nw.new_series(name, list(values), backend=backend)
-            for name, values in zip(names, zip(*rows, strict=True), strict=True)
-        ]
-        return nw.from_dict({column.name: column for column in made}).to_native()
+        names = {"source": nw.String(), "rank": nw.Int64(), "score": nw.Float64(), "prediction": nw.String()}
+        return columns.table_of(rows, names, backend)
 
     def perplexity(self, X: Any, y: Sequence[str] | None = None) -> Perplexity:
         """How surprising the targets of pairs are, given their sources; ends of targets count as tokens."""
@@ -285,46 +304,16 @@ class Translator(Estimator):
         source, target = self.pairs(X, y, "data")
         return bleu(self.translate(source), target, lowercase=self._fitted().input.out.lowercase).score
 
-    def _decode(
-        self,
-        decoder: TranslateDecoder,
-        limits: list[int],
-        beam: Beam,
-        banned: tuple[tuple[int, ...], ...],
-        sampling: Sampling | None,
-        prefixes: list[list[int]] | None,
-        seed: int,
-    ) -> list[list[Found]]:
-        if sampling is None:
-            chosen = Beam(beam.size, beam.length_penalty, beam.coverage_penalty, beam.no_repeat, beam.banned + banned)
-            return beam_search(decoder, limits, chosen, begin=BEGIN, end=END, prefixes=prefixes)
-        generator = torch.Generator().manual_seed(seed)
-        drawn = sample(
-            decoder, limits, sampling, begin=BEGIN, end=END, generator=generator, prefixes=prefixes, banned=banned
+    def _decode(self, how: _How, beam: Beam, sampling: Sampling | None) -> list[list[Found]]:
+        if sampling is not None:
+            return [[one] for one in how.drawn(sampling)]
+        return beam_search(
+            how.decoder, how.limits, beam, begin=BEGIN, end=END, prefixes=how.begun, forbidden=how.forbidden
         )
-        return [[one] for one in drawn]
 
-    def _ranked(
-        self,
-        decoder: TranslateDecoder,
-        limits: list[int],
-        mutual: Mutual,
-        banned: tuple[tuple[int, ...], ...],
-        begun: list[list[int]] | None,
-        seed: int,
-    ) -> list[list[Found]]:
-        many, count = mutual.candidates, len(limits)
-        decoder.keep(torch.arange(count).repeat_interleave(many))
-        drawn = sample(
-            decoder,
-            [limit for limit in limits for _ in range(many)],
-            mutual.sampling,
-            begin=BEGIN,
-            end=END,
-            generator=torch.Generator().manual_seed(seed),
-            prefixes=None if begun is None else [prefix for prefix in begun for _ in range(many)],
-            banned=banned,
-        )
+    def _ranked(self, how: _How, mutual: Mutual) -> list[list[Found]]:
+        many = mutual.candidates
+        drawn = how.drawn(mutual.sampling, many)
         offsets = np.concatenate([[0], np.cumsum([len(one.tokens) for one in drawn])]).astype(np.int64)
         made = Tokens(np.array([t for one in drawn for t in one.tokens], np.int64), offsets)
         alone = logprobs(self.model_, made, made, blank=True)
@@ -405,7 +394,8 @@ class Translator(Estimator):
 
     @staticmethod
     def _hold_out(owners: list[Any], settings: TrainConfig) -> NDArray[np.bool_]:
-        _, owner = np.unique(np.array(owners, dtype=object).astype(str), return_inverse=True)
+        known: dict[Any, int] = {}
+        owner = np.array([known.setdefault(one, len(known)) for one in owners])
         rng = np.random.default_rng([settings.seed, 0x40])
         count = round(settings.holdout * (owner.max() + 1))
         return np.asarray(np.isin(owner, rng.permutation(owner.max() + 1)[:count]))
@@ -431,6 +421,29 @@ class Translator(Estimator):
         }
 
 
-def _forms(words: Vocabulary, word: str) -> set[tuple[int, ...]]:
-    """The tokens of a word where a blank stands before it, as it is and with its first letter changed."""
-    return {tuple(int(i) for i in words.encode([form])[0]) for form in (word, word.capitalize(), word.lower())}
+@dataclass(frozen=True)
+class _How:
+    """A batch of B texts that answers are made of: at most `limits` tokens, which go on from `begun`."""
+
+    decoder: TranslateDecoder
+    limits: list[int]
+    begun: list[list[int]]
+    forbidden: Banned | None
+    texts: list[str]
+    seed: int
+
+    def drawn(self, sampling: Sampling, many: int = 1) -> list[Found]:
+        """`many` answers to each text, one after another; the decoder is used up."""
+        self.decoder.keep(torch.arange(len(self.limits)).repeat_interleave(many))
+        return sample(
+            self.decoder,
+            [limit for limit in self.limits for _ in range(many)],
+            sampling,
+            begin=BEGIN,
+            end=END,
+            seed=self.seed,
+            names=[f"{k} {text}" for text in self.texts for k in range(many)],
+            close=True,
+            prefixes=[prefix for prefix in self.begun for _ in range(many)],
+            forbidden=self.forbidden,
+        )

@@ -63,16 +63,18 @@ PIXELS: dict[str, Any] = {  # five passes in 25 minutes of one core; without lay
     "noise": 0.0,
     "replicate": 0.0,
 }
+PERMUTED: dict[str, Any] = PIXELS | {"steps": 4200, "epochs": 10.5}  # 2,400 steps: 89.7 %
 
 
 def mnist(seeds: Sequence[int] = (0,), permuted: bool = False) -> Outcome:
     """Digits as sequences of 784 pixels, in reading order or in one fixed random order."""
     (a, y), (b, z) = sets.mnist("train", permuted), sets.mnist("test", permuted)
+    chosen = PERMUTED if permuted else PIXELS
     watch = Stopwatch()
     figures = []
     for seed in seeds:
         model = Classifier()
-        model.set_params(config=dataclasses.replace(model.settings, seed=1000 * seed, **PIXELS))
+        model.set_params(config=dataclasses.replace(model.settings, seed=1000 * seed, **chosen))
         with watch:
             model.fit(a, y)
             chance = model.predict_proba(b)
@@ -82,7 +84,7 @@ def mnist(seeds: Sequence[int] = (0,), permuted: bool = False) -> Outcome:
     return Outcome(
         "mnist_permuted" if permuted else "mnist",
         "MNIST pixel by pixel, 784 steps" + (", permuted" if permuted else "") + ": percent of 10,000 test digits.",
-        ", ".join(f"{k}={v}" for k, v in PIXELS.items() if k != "cell") + ", cell.layer_norm=true",
+        ", ".join(f"{k}={v}" for k, v in chosen.items() if k != "cell") + ", cell.layer_norm=true",
         len(seeds),
         rows,
         sd,

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 __all__ = ["Beam", "Decoder", "Found", "Sampling", "beam_search", "sample"]
 
 NEVER = float("-inf")
+WIDEST = 1000  # beam
+STEEPEST = 10.0  # penalty of a beam
+MANY = 2**31 - 1
+COLDEST = 1e-6  # temperature, below which the likeliest token is taken
+DRAWN = 64  # numbers that are drawn at once
+Forbidden = Callable[[Tensor], Tensor]  # of tokens [R, T]: which may not follow them, [R or 1, V]
 
 
 class Decoder(Protocol):
@@ -40,24 +48,21 @@ class Beam:
     """How a beam search goes.
 
     Scores are log p / ((5 + length) / 6) ** length_penalty + coverage_penalty * (log of what was attended to), after
-    Wu et al. 2016. `no_repeat` bans n-grams of that size from coming twice (Paulus et al. 2018); `banned` are sequences
-    of tokens that may not appear. Raises ValueError for values out of range.
+    Wu et al. 2016. `no_repeat` bans n-grams of that size from coming twice (Paulus et al. 2018). Raises ValueError for
+    values out of range.
     """
 
     size: int = 5
     length_penalty: float = 0.6
     coverage_penalty: float = 0.0
     no_repeat: int = 0
-    banned: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ValueError(f"a beam's size must be at least 1, got {self.size}")
-        for name in ("length_penalty", "coverage_penalty", "no_repeat"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
-        if any(not words for words in self.banned):
-            raise ValueError("banned sequences must have at least one token")
+        if not 1 <= self.size <= WIDEST:
+            raise ValueError(f"a beam's size must lie between 1 and {WIDEST}, got {self.size}")
+        for name, most in (("length_penalty", STEEPEST), ("coverage_penalty", STEEPEST), ("no_repeat", MANY)):
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} must lie between 0 and {most:g}, got {getattr(self, name)}")
 
     def scale(self, length: int) -> float:
         return float(((5 + length) / 6) ** self.length_penalty)
@@ -81,11 +86,11 @@ class Sampling:
 
     def __post_init__(self) -> None:
         for name, good in (
-            ("temperature", self.temperature >= 0),
-            ("top_k", self.top_k >= 0),
+            ("temperature", 0 <= self.temperature < math.inf),
+            ("top_k", 0 <= self.top_k <= MANY),
             ("top_p", 0 < self.top_p <= 1),
-            ("repetition_penalty", self.repetition_penalty >= 1),
-            ("no_repeat", self.no_repeat >= 0),
+            ("repetition_penalty", 1 <= self.repetition_penalty < math.inf),
+            ("no_repeat", 0 <= self.no_repeat <= MANY),
         ):
             if not good:
                 raise ValueError(f"{name} is out of range, got {getattr(self, name)}")
@@ -99,6 +104,7 @@ def beam_search(
     begin: int,
     end: int,
     prefixes: Sequence[Sequence[int]] | None = None,
+    forbidden: Forbidden | None = None,
 ) -> list[list[Found]]:
     """The `beam.size` best continuations of B sequences of at most limits[b] tokens, best first.
 
@@ -119,7 +125,7 @@ def beam_search(
     at = 0
     while len(active):
         logp, attention = decoder.step(tokens)
-        logp = _constrain(logp.float(), history, beam.no_repeat, beam.banned)
+        logp = _constrain(logp.float(), history, beam.no_repeat, forbidden)
         if attention is not None:
             covered = attention.float() if covered is None else covered + attention.float()
         last = (room[active] <= at).repeat_interleave(size)
@@ -159,43 +165,62 @@ def sample(
     *,
     begin: Sequence[Sequence[int]] | int,
     end: int | None,
-    generator: torch.Generator | None = None,
+    seed: int = 0,
+    names: Sequence[str] | None = None,
+    close: bool = False,
     prefixes: Sequence[Sequence[int]] | None = None,
-    banned: Sequence[tuple[int, ...]] = (),
+    forbidden: Forbidden | None = None,
 ) -> list[Found]:
     """One continuation of each of B sequences, drawn token by token; `end` None goes on to the limit.
 
-    `begin` is the token before the first one, `banned` are sequences of tokens that may not appear. The generator draws
-    for every sequence in its turn, ended or not, so that a sequence does not depend on when its neighbours end.
+    `begin` is the token before the first one; with `close` what reaches its limit is ended there, as by a beam. What is
+    drawn depends on the seed and the sequence's name (without `names` its number), whatever stands beside it.
     """
-    count = len(limits)
+    count, close = len(limits), close and end is not None
     tokens = torch.full((count,), begin) if isinstance(begin, int) else torch.tensor([row[-1] for row in begin])
     history = torch.zeros(count, 0, dtype=torch.long)
-    room, alive = torch.tensor(list(limits)), torch.tensor(list(limits)) > 0
+    room = torch.tensor(list(limits))
+    alive = torch.full((count,), close) | (room > 0)
     lengths, total = torch.zeros(count, dtype=torch.long), torch.zeros(count)
-    forced = _padded(prefixes, count)
+    forced, chances = _padded(prefixes, count), _Chances(seed, names or [str(k) for k in range(count)])
     at = 0
     while alive.any():
         logp, _ = decoder.step(tokens)
         logp = logp.float()
-        adjusted = _penalised(_constrain(logp, history, how.no_repeat, banned), history, how.repetition_penalty)
-        tokens = _drawn(adjusted, how, generator)
+        adjusted = _penalised(_constrain(logp, history, how.no_repeat, forbidden), history, how.repetition_penalty)
+        tokens = _drawn(adjusted, how, chances)
         if at < forced.shape[1]:
             tokens = torch.where(forced[:, at] >= 0, forced[:, at], tokens)
+        if close:
+            tokens = torch.where(room <= at, torch.tensor(end), tokens)
         total += torch.where(alive, logp.gather(1, tokens[:, None])[:, 0], 0)
         history = torch.cat([history, tokens[:, None]], 1)
         ended = torch.zeros_like(alive) if end is None else tokens == end
         lengths += (alive & ~ended).long()
-        alive = alive & ~ended & (lengths < room)
+        alive = alive & ~ended & ((lengths < room) | close)
         at += 1
     rows = zip(history.tolist(), lengths.tolist(), total.tolist(), strict=True)
     return [Found(tuple(row[:length]), value, value) for row, length, value in rows]
 
 
-def _drawn(logp: Tensor, how: Sampling, generator: torch.Generator | None) -> Tensor:
-    if how.temperature == 0:
+class _Chances:
+    """Numbers in (0, 1] of each sequence: a function of the seed and its name."""
+
+    def __init__(self, seed: int, names: Sequence[str]) -> None:
+        self.rows = [np.random.default_rng([seed, zlib.crc32(name.encode())]) for name in names]
+        self.at, self.drawn = 0, np.empty((len(names), 0))
+
+    def next(self) -> Tensor:
+        if self.at == self.drawn.shape[1]:
+            self.at, self.drawn = 0, 1 - np.stack([row.random(DRAWN) for row in self.rows])
+        self.at += 1
+        return torch.from_numpy(self.drawn[:, self.at - 1]).float()
+
+
+def _drawn(logp: Tensor, how: Sampling, chances: _Chances) -> Tensor:
+    if how.temperature < COLDEST:
         return logp.argmax(1)
-    logits = logp / how.temperature
+    logits = (logp - logp.max(1, keepdim=True).values) / how.temperature
     if how.top_k:
         least = logits.topk(min(how.top_k, logits.shape[1])).values[:, -1:]
         logits = logits.masked_fill(logits < least, NEVER)
@@ -203,7 +228,8 @@ def _drawn(logp: Tensor, how: Sampling, generator: torch.Generator | None) -> Te
         ordered, index = logits.softmax(1).sort(1, descending=True)
         beyond = ordered.cumsum(1) - ordered >= how.top_p
         logits = logits.masked_fill(torch.zeros_like(beyond).scatter(1, index, beyond), NEVER)
-    return torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]
+    reached = logits.softmax(1).cumsum(1)
+    return torch.searchsorted(reached, (chances.next() * reached[:, -1])[:, None])[:, 0]
 
 
 def _penalised(logp: Tensor, history: Tensor, penalty: float) -> Tensor:
@@ -212,24 +238,18 @@ def _penalised(logp: Tensor, history: Tensor, penalty: float) -> Tensor:
     return logp.scatter(1, history, logp.gather(1, history) - math.log(penalty))
 
 
-def _constrain(given: Tensor, history: Tensor, no_repeat: int, banned: Sequence[tuple[int, ...]]) -> Tensor:
-    """Log-probabilities without the tokens that would repeat an n-gram or complete a banned sequence; a row to which
-    nothing would be left stays as it is."""
-    if not no_repeat and not banned:
+def _constrain(given: Tensor, history: Tensor, no_repeat: int, forbidden: Forbidden | None) -> Tensor:
+    """Log-probabilities without the tokens that would repeat an n-gram or are forbidden; a row to which nothing would
+    be left stays as it is."""
+    if not no_repeat and forbidden is None:
         return given
-    logp = given.clone()
+    logp = given.clone() if forbidden is None else given.masked_fill(forbidden(history), NEVER)
     if no_repeat and history.shape[1] >= no_repeat:
         grams = history.unfold(1, no_repeat, 1)  # [R, ., n]
         tail = history[:, history.shape[1] - no_repeat + 1 :]
         same = (grams[..., :-1] == tail[:, None]).all(-1)
         row, place = same.nonzero(as_tuple=True)
         logp[row, grams[row, place, -1]] = NEVER
-    for words in banned:
-        if len(words) == 1:
-            logp[:, words[0]] = NEVER
-        elif history.shape[1] >= len(words) - 1:
-            tail = history[:, history.shape[1] - len(words) + 1 :]
-            logp[(tail == torch.tensor(words[:-1])).all(1), words[-1]] = NEVER
     return torch.where((logp > NEVER).any(1, keepdim=True), logp, given)
 
 

@@ -83,7 +83,9 @@ class TranslateNet(nn.Module):
         """Ids [N] of R sequences, none of them empty."""
         table = self.target if self.source is None else self.source
         out, (h, c) = self.encoder(source.with_values(self.dropout(table(source.values))))
-        values = _padded(out.with_values(self.dropout(out.values)))
+        said = self.dropout(out.values)
+        values = _padded(out.with_values(said))
+        keys = values if self.head.attention == "dot" else _padded(out.with_values(self.attention.key(said)))
         lengths = source.lengths
         real = torch.arange(values.shape[1], device=values.device) < lengths[:, None]
         last_h, last_c = (torch.cat([part[-2], part[-1]], 1) for part in (h, c))
@@ -92,7 +94,7 @@ class TranslateNet(nn.Module):
             torch.tanh(self.bridge_h(last_h)).view(shape).transpose(0, 1).contiguous(),
             self.bridge_c(last_c).view(shape).transpose(0, 1).contiguous(),
         )
-        return Memory(values, self.attention.key(values), real, state)
+        return Memory(values, keys, real, state)
 
     def forward(self, source: Ragged, target: Ragged, truth: Tensor | None = None, smoothing: float = 0.0) -> Tensor:
         """Logits [N, V] of what follows every row of `target` (ids that begin with the mark of the beginning); given

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +16,18 @@ from numpy.typing import NDArray
 from carousel.errors import DataError
 from carousel.inputs.clock import Clock
 
-__all__ = ["LARGEST", "as_frame", "categories", "is_text", "moderate", "numbers", "require", "texts", "times"]
+__all__ = [
+    "LARGEST",
+    "as_frame",
+    "categories",
+    "is_text",
+    "moderate",
+    "numbers",
+    "require",
+    "table_of",
+    "texts",
+    "times",
+]
 
 LARGEST = 1e140  # beyond it, sums of squares leave the range of float64
 Frame = nw.DataFrame[Any]
@@ -138,6 +149,16 @@ def texts(frame: Frame, name: str, source: str) -> list[str]:
     if not is_text(frame[name]):
         raise DataError(f"{source}, column {name!r}: {frame[name].dtype} is no text; name a column of texts.")
     return ["" if text is None else str(text) for text in _texts(frame[name])]
+
+
+def table_of(rows: Sequence[tuple[Any, ...]], names: Mapping[str, Any], backend: Any) -> Any:
+    """A table of the library `backend` from its rows, and its columns with their types."""
+    values = zip(*rows, strict=True) if rows else ([] for _ in names)
+    made = [
+        nw.new_series(name, list(column), kind, backend=backend)
+        for (name, kind), column in zip(names.items(), values, strict=True)
+    ]
+    return nw.from_dict({column.name: column for column in made}).to_native()
 
 
 def categories(column: Column) -> tuple[NDArray[np.float64], tuple[str, ...]]:

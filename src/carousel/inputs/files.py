@@ -184,8 +184,9 @@ def _refuse_doubles(path: Path, form: dict[str, Any]) -> None:
 
 
 def _rows(file: TextIO, form: dict[str, Any]) -> Iterator[list[str]]:
-    quoting = csv.QUOTE_NONE if form["quote_char"] is None else csv.QUOTE_MINIMAL
-    return csv.reader(file, delimiter=form["separator"], quoting=quoting)
+    if form["quote_char"] is None:
+        return csv.reader(file, delimiter=form["separator"], quoting=csv.QUOTE_NONE)
+    return csv.reader(file, delimiter=form["separator"])
 
 
 def _opened(path: Path) -> TextIO:

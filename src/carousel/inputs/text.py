@@ -83,6 +83,20 @@ class Vocabulary:
         names = [str(engine.id_to_token(k)) for k in range(engine.get_vocab_size())]
         return ("<s>", "</s>", "<turn>", *(names if self.kind == "word" else (str(decode([n])) for n in names)))
 
+    @cached_property
+    def spelled(self) -> tuple[bytes, ...]:
+        """What each token adds to a text; nothing for the marks."""
+        engine = self._engine
+        names = [str(engine.id_to_token(k)) for k in range(engine.get_vocab_size())]
+        if self.kind == "word":
+            made = [b" " + name.encode() for name in names]
+        elif self.kind == "char":
+            made = [bytes([k]) if k < 256 else name.encode() for k, name in enumerate(names)]
+        else:
+            byte = _byte_of()
+            made = [bytes(byte[char] for char in name) for name in names]
+        return (*[b""] * MARKS, *made)
+
     def encode(self, texts: Sequence[str], *, dropout: float = 0.0, longest: int | None = LONGEST) -> Tokens:
         """Ids of each text, without marks. `dropout` skips merges at random (BPE dropout, Provilkov et al. 2020).
 
@@ -200,6 +214,13 @@ _BUILD = {"bpe": _bpe, "unigram": _unigram, "char": _char, "word": _word}
 
 def _bytes() -> list[str]:
     return sorted(_tokenizers().pre_tokenizers.ByteLevel.alphabet())
+
+
+def _byte_of() -> dict[str, int]:
+    """The byte that each letter of a byte-level alphabet stands for (Radford et al. 2019)."""
+    shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in shown]
+    return {chr(byte): byte for byte in shown} | {chr(256 + k): byte for k, byte in enumerate(others)}
 
 
 def _tokenizers() -> Any:

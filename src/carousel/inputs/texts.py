@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carousel.errors import DataError
+from carousel.inputs.text import LONGEST
 
 __all__ = ["read_lines", "read_parallel", "read_text", "read_vectors"]
 
@@ -18,7 +20,7 @@ _OPEN: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
 
 
 def read_text(path: str | Path) -> str:
-    """The whole file as text; .gz and .xz are unpacked.
+    """The whole file as text; .gz and .xz are unpacked, and the ends of lines are line feeds.
 
     Raises DataError where the file is missing, empty, or not UTF-8, with the offset of the first bad byte.
     """
@@ -26,18 +28,20 @@ def read_text(path: str | Path) -> str:
     try:
         with _OPEN.get(path.suffix.lower(), open)(path, "rb") as file:
             raw = bytes(file.read())
-    except (OSError, EOFError, lzma.LZMAError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+    except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as error:
+        raise DataError(f"{path}: the file cannot be unpacked ({error}); pack it anew.") from None
+    except OSError as error:
+        reason = error.strerror or str(error)
         raise DataError(f"{path}: the file cannot be read ({reason}); check its name and permissions.") from None
     if not raw:
         raise DataError(f"{path}: the file is empty; give it at least one line.")
     try:
-        return raw.decode("utf-8-sig" if raw.startswith(b"\xef\xbb\xbf") else "utf-8")
+        return raw.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
+        at = error.start + len(raw) - len(error.object)  # utf-8-sig counts after its mark
+        line = raw.count(b"\n", 0, at) + 1
         raise DataError(
-            f"{path}, line {line}: byte {error.start:,} of the file is not UTF-8 (0x{raw[error.start]:02x});"
-            " convert the file to UTF-8."
+            f"{path}, line {line}: byte {at:,} of the file is not UTF-8 (0x{raw[at]:02x}); convert the file to UTF-8."
         ) from None
 
 
@@ -46,14 +50,15 @@ def read_lines(path: str | Path) -> list[str]:
 
     Raises DataError as `read_text` does.
     """
-    lines = read_text(path).replace("\r\n", "\n").split("\n")
+    lines = read_text(path).split("\n")
     return lines[:-1] if lines[-1] == "" else lines
 
 
 def read_parallel(*paths: str | Path) -> list[list[str]]:
     """The lines of files that belong together line by line.
 
-    Raises DataError where they have unequal numbers of lines, or a line is empty in one and not in another.
+    Raises DataError where they have unequal numbers of lines, a line is empty in one and not in another, or one has
+    more than 2 ** 20 characters.
     """
     found = [read_lines(path) for path in paths]
     counts = [len(lines) for lines in found]
@@ -70,6 +75,12 @@ def read_parallel(*paths: str | Path) -> list[list[str]]:
                 f"{paths[empty.index(True)]}, line {number:,}: it is empty and its partner is not; complete or remove"
                 " the pair."
             )
+        for path, line in zip(paths, together, strict=True):
+            if len(line) > LONGEST:
+                raise DataError(
+                    f"{path}, line {number:,}: it has {len(line):,} characters, at most {LONGEST:,} are taken at once;"
+                    " split it into sentences."
+                )
     return found
 
 
@@ -82,20 +93,21 @@ def read_vectors(path: str | Path, words: tuple[str, ...]) -> tuple[NDArray[np.f
     place = {word: k for k, word in enumerate(words)}
     lines = read_lines(path)
     head = lines[0].split(" ")
-    if len(head) == 2 and all(part.isdigit() for part in head):  # word2vec's and fastText's count and width
-        lines = lines[1:]
-    width = len(lines[0].rstrip().split(" ")) - 1 if lines else 0
+    first = int(len(head) == 2 and all(part.isdigit() for part in head))  # word2vec's and fastText's count and width
+    width = len(lines[first].rstrip().split(" ")) - 1 if len(lines) > first else 0
     if width < 1:
         raise DataError(f"{path}: there are no vectors; expected a word and its numbers on every line.")
     found, seen = np.zeros((len(words), width), np.float32), np.zeros(len(words), bool)
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(lines[first:], first + 1):
         word, *numbers = line.rstrip().rsplit(" ", width)
         if len(numbers) != width:
             raise DataError(f"{path}, line {number:,}: expected a word and {width} numbers; repair or remove the line.")
         if word in place:
             try:
-                found[place[word]] = np.array(numbers, np.float32)
+                vector = np.array(numbers, np.float32)
             except ValueError:
                 raise DataError(f"{path}, line {number:,}: there is text among its numbers; repair the line.") from None
-            seen[place[word]] = True
+            if not np.isfinite(vector).all():
+                raise DataError(f"{path}, line {number:,}: its numbers are not all finite; repair or remove the line.")
+            found[place[word]], seen[place[word]] = vector, True
     return found, seen
