@@ -64,8 +64,14 @@ def test_probabilities_of_all_tokens_sum_to_one():
 def test_what_cannot_be_counted_is_refused():
     with pytest.raises(ValueError, match=r"must lie in \[0, 3\), got 0 to 3"):
         KneserNey(np.arange(4), size=3, order=2)
-    with pytest.raises(ValueError, match="more tokens than that, got 5 and 4 tokens"):
-        KneserNey(np.arange(4), size=4)
+    with pytest.raises(ValueError, match="an order of 1 or more and two tokens, got 5 and 1 tokens"):
+        KneserNey(np.arange(1), size=4)
+
+
+def test_there_are_no_ngrams_longer_than_the_text():
+    text = np.array([0, 1, 2, 0])
+    short, long = (KneserNey(text, size=4, order=order).probability(text) for order in (3, 9))
+    assert np.array_equal(short, long)
 
 
 def test_what_never_came_has_a_chance_even_after_texts_that_only_repeat():

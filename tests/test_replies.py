@@ -24,7 +24,7 @@ DIALOGUES = [
     if a != b
 ]
 CONFIG = TrainConfig(
-    hidden_size=48, steps=400, least_steps=400, warmup=10, learning_rate=0.01, averaging=0.8, holdout=0.0, threads=1
+    hidden_size=48, steps=700, least_steps=700, warmup=10, learning_rate=0.006, averaging=0.8, holdout=0.0, threads=1
 )
 
 
