@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from carousel.classifier import Classifier
 from carousel.errors import DataError
 from carousel.evaluate_detection import evaluate_detection
 from carousel.evaluate_sequences import evaluate
+from carousel.inputs.tokens import TextConfig
 from carousel.tagger import Tagger
 from carousel.train import TrainConfig
 from command_line import QUICK, Result
@@ -47,6 +49,20 @@ def tagger() -> Tagger:
 
 def kinds(found: Any) -> list[str]:
     return [f.kind for f in found.trust.audit.findings]
+
+
+def test_training_sequences_are_known_again_without_the_training_data(tagger: Tagger, tmp_path: Path) -> None:
+    tagger.save(tmp_path / "m.safetensors")
+    model = Tagger.load(tmp_path / "m.safetensors")
+    found = evaluate(model, pl.concat([rows(12, 100), rows(3, 0)]), baselines=()).trust
+    assert kinds(evaluate(model, rows(12, 100), baselines=())) == []
+    assert [f.kind for f in found.audit.findings] == ["duplicates"]
+    assert "3 of 12 training sequences that the model remembers are in these data, value" in found.sentences()[0]
+    words = [["a", "b"], ["b", "c"], ["c", "a", "b"], ["d", "a"]]
+    tags = [["X" if w == "a" else "O" for w in text] for text in words]
+    text = Tagger(words=TextConfig(tokens="word", spelling=0, merges=0.0), config=TINY).fit(words, tags)
+    told = evaluate(text, words[:2] + [["a", "d"]] * 2, tags[:2] + [["X", "O"]] * 2).trust.sentences()[0]
+    assert "2 of 4 training sequences" in told
 
 
 def test_a_group_in_both_parts_is_found_whenever_its_rows_are(tagger: Tagger) -> None:

@@ -27,6 +27,7 @@ from carousel.sequence_estimator import SequenceEstimator, is_frame
 from carousel.sequences import Examples, train_sequences
 from carousel.text_estimator import CLASSIFY_TEXTS, WORDS_OF_TEXTS
 from carousel.train import Progress, TrainConfig
+from carousel.trust.remembered import marks
 
 __all__ = ["Classifier"]
 
@@ -210,7 +211,7 @@ class Classifier(SequenceEstimator):
             task=self._task(sequences),
         )
         made = {"versions": versions(), "train": to_json(self.settings)} | self._parameters_to_keep()
-        self.provenance_ = made | trained.provenance
+        self.provenance_ = made | trained.provenance | {"marks": marks(sequences)}
         if self.of_texts:
             self.provenance_["text"] = to_json(self.text_config)
         self._keep(trained.config, trained.weights)

@@ -18,6 +18,7 @@ from carousel.spans import span_scores, spans_of
 from carousel.text_tagging import intents_of, read_tags
 from carousel.trust.leaks import CHECKS, Audit, Finding
 from carousel.trust.metrics import Scores, binary_scores, class_scores, number_scores, spread
+from carousel.trust.remembered import with_remembered
 from carousel.trust.report import Split, Trust, balance_of, calibration_of
 from carousel.trust.tables import MODEL, SequenceEvaluation
 
@@ -88,8 +89,11 @@ def evaluate_labels(
     alone = [_scores(head, test, _made(model, one, test)) for one in members]
     seeds = {name: s for name in alone[0] if (s := spread([one[name] for one in alone])) is not None}
     known = np.isfinite(test.values)
+    findings = _audit(test, own)
+    if own is None:
+        findings = with_remembered(findings, model.provenance_.get("marks", ""), test.corpus)
     trust = Trust(
-        _audit(test, own),
+        findings,
         _split(test, own),
         {} if head.kind == "regression" else balance_of(head.classes, test.values, None if own is None else own.values),
         seeds,

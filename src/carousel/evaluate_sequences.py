@@ -25,6 +25,7 @@ from carousel.summaries import BASELINES, predictions, row_summaries, sequence_s
 from carousel.trust.leaks import audit
 from carousel.trust.metrics import Scores, binary_scores, class_scores, number_scores, spread
 from carousel.trust.parts import Part, parts_of
+from carousel.trust.remembered import with_remembered
 from carousel.trust.report import Calibration, Trust, balance_of, calibration_of, split_of
 from carousel.trust.scales import scalers_of
 from carousel.trust.tables import MODEL, SequenceEvaluation, Warnings
@@ -128,6 +129,8 @@ def evaluate(
         ids=test.sequences.backend is not None,
         group=None if group is None else _groups(model, data, train, group, since, source, train_source),
     )
+    if own is None:
+        findings = with_remembered(findings, model.provenance_.get("marks", ""), test.sequences)
     trust = Trust(
         findings,
         split_of(judged_train, judged),

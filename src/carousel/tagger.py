@@ -31,6 +31,7 @@ from carousel.sequences import Examples, train_sequences
 from carousel.text_estimator import TAG_TEXTS, WORDS_OF_TAGS
 from carousel.text_tagging import fit_tags, labels_of, predict_tags, read_tags
 from carousel.train import Progress, TrainConfig
+from carousel.trust.remembered import marks
 from carousel.trust.warnings import warning_report
 
 __all__ = ["Tagger"]
@@ -221,7 +222,7 @@ class Tagger(SequenceEstimator):
             progress=progress,
         )
         made = {"versions": versions(), "train": to_json(self.settings)} | self._parameters_to_keep()
-        self.provenance_ = made | trained.provenance
+        self.provenance_ = made | trained.provenance | {"marks": marks(sequences)}
         if event is not None:
             self.provenance_["learned"] = {
                 "before an event": int((truth.values == 1).sum()),

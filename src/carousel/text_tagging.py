@@ -20,6 +20,7 @@ from carousel.inputs.holdout import spread_over
 from carousel.inputs.labels import Labels, label_array, label_column
 from carousel.sequences import Examples, train_sequences
 from carousel.text_task import chain_of
+from carousel.trust.remembered import marks
 
 __all__ = ["Tags", "fit_tags", "intents_of", "labels_of", "predict_tags", "read_tags"]
 
@@ -76,7 +77,7 @@ def fit_tags(model: Any, corpus: Corpus, y: Any, held: Floats | None, **given: A
         task=model._text_task(corpus),
     )
     more = {"train": to_json(model.settings), "text": to_json(model.text_config)}
-    model.provenance_ = given["versions"] | more | trained.provenance
+    model.provenance_ = given["versions"] | more | trained.provenance | {"marks": marks(corpus)}
     model._keep(trained.config, trained.weights)
 
 
