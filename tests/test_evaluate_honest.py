@@ -86,6 +86,15 @@ def test_scales_of_late_rows_are_found_with_since() -> None:
         assert kinds(evaluate(model, data, since=since, baselines=())) == expected
 
 
+def test_the_last_row_of_training_is_not_judged_where_judging_begins_there() -> None:
+    data = rows(6, 0)
+    early = data.filter(pl.col("t") <= pl.datetime(2024, 1, 15))
+    model = Tagger("odd", id="stay", time="t", features=["x"], config=TINY).fit(early)
+    for since, judged in (("2024-01-15", 5), ("2024-01-14", 7), ("2024-01-16", 5)):
+        found = evaluate(model, data, since=since, baselines=())
+        assert found.count == 6 * judged, since
+
+
 def test_scales_of_a_detector_are_audited() -> None:
     train, test = rows(12, 0, 60).with_columns(odd=0), rows(12, 100, 60).with_columns(pl.col("x") * 3 + 2)
     for seen, expected in ((pl.concat([train, test.with_columns(odd=0)]), ["scaler"]), (train, [])):

@@ -83,8 +83,9 @@ def evaluate(
     `data`, `y` and `labels` as in its `fit`. `train` are the rows that it was trained on: baselines are fitted on them,
     and the leak audit compares both. Without them baselines are cross-validated within `data` by sequence, and the
     audit says what it could not check. `group` names a column of which no value may be in both parts (the patient of
-    several stays). Of a Tagger `since` judges the rows of `data` from that time on, as the table writes times: those
-    before are their context, and the training rows where `train` is not given. Raises DataError for faults of the data.
+    several stays). Of a Tagger `since` judges the rows of `data` from that time on, as the table writes times (after
+    it, where it is the time of the last row of training): those before are their context, and the training rows where
+    `train` is not given. Raises DataError for faults of the data.
     """
     config = model.config_
     if config.task not in ("classify", "tag"):
@@ -99,12 +100,16 @@ def evaluate(
     if since is not None and (not model.per_row or y is not None):
         raise CarouselError("since is about the rows of a table with one label each; leave it out.")
     if since is not None and train is None:
-        train, train_source = rows_before(data, config.input.roles.time, since, source), source
+        last = model.provenance_.get("until")
+        train, train_source = rows_before(data, config.input.roles.time, since, source, last), source
     if train is None and (train_y is not None or train_labels is not None or group is not None):
         raise CarouselError("train_y, train_labels and group are about the training rows; give train as well.")
     test = _labelled(model, data, y, labels, "labels", source)
     if since is not None:
-        early = test.sequences.time < read_time(since, test.sequences.clock, "since")
+        first = read_time(since, test.sequences.clock, "since")
+        early = (test.sequences.time < first) | (
+            (test.sequences.time == first) & (first == model.provenance_.get("until"))
+        )
         test = replace(test, values=np.where(early, np.nan, test.values), late=~early)
     own = None if train is None else _labelled(model, train, train_y, train_labels, "train_labels", train_source)
     if not test.asked.any():

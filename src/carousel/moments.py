@@ -28,8 +28,11 @@ def rows_until(frame: Any, time: str, until: str | float, *, source: str = "data
     return table.filter(keep.tolist()).to_native()
 
 
-def rows_before(frame: Any, time: str | None, moment: str | float, source: str = "data") -> Any:
-    """The rows of a table whose time is before `moment`.
+def rows_before(
+    frame: Any, time: str | None, moment: str | float, source: str = "data", last: float | None = None
+) -> Any:
+    """The rows of a table whose time is before `moment`; those at the moment as well where it is `last`, the last one
+    of training.
 
     Raises DataError where there is no time column, a time cannot be read, or no row is left.
     """
@@ -38,7 +41,8 @@ def rows_before(frame: Any, time: str | None, moment: str | float, source: str =
     table = columns.as_frame(frame, source)
     columns.require(table, (time,), source)
     found, clock = columns.times(table[time], source)
-    keep = found < read_time(moment, clock, "since")
+    first = read_time(moment, clock, "since")
+    keep = (found <= first) if first == last else (found < first)
     if not keep.any():
         raise DataError(
             f"{source}, column {time!r}: no row is before {moment}; the first is at"

@@ -223,6 +223,8 @@ class Tagger(SequenceEstimator):
         )
         made = {"versions": versions(), "train": to_json(self.settings)} | self._parameters_to_keep()
         self.provenance_ = made | trained.provenance | {"marks": marks(sequences)}
+        if sequences.backend is not None and sequences.roles.time is not None:
+            self.provenance_["until"] = float(sequences.time.max())
         if event is not None:
             self.provenance_["learned"] = {
                 "before an event": int((truth.values == 1).sum()),
