@@ -77,10 +77,10 @@ def evaluate_labels(
     if train is None and (train_y is not None or train_labels is not None):
         raise CarouselError("train_y and train_labels are about the training texts; give train as well.")
     config, head = model.config_, model.config_.head
-    test = _side(model, data, y, labels, source)
+    test = _side(model, data, y, labels, source, "labels")
     if not np.isfinite(test.values).any():
         raise DataError(f"{source}: nothing can be scored, no label is given; give texts with their labels.")
-    own = None if train is None else _side(model, train, train_y, train_labels, train_source)
+    own = None if train is None else _side(model, train, train_y, train_labels, train_source, "train_labels")
     channels = test.corpus.made_channels(config.input)
     members = np.stack([outputs([member], channels, None, model.per_row) for member in model.model_])  # type: ignore[arg-type]
     made = _made(model, members.mean(0), test)
@@ -124,9 +124,9 @@ class _Made:
     intent: Floats | None = None
 
 
-def _side(model: Any, data: Any, y: Any, labels: Any, source: str) -> TextSide:
+def _side(model: Any, data: Any, y: Any, labels: Any, source: str, named: str) -> TextSide:
     head = model.config_.head
-    given = {} if model.per_row else {"labels": labels}
+    given = {} if model.per_row else {"labels": labels, "named": named}
     own = y[0] if model.intent is not None and y is not None else y
     corpus, values = model.read_labelled(data, own, **given, source=source)
     if getattr(head, "intent", None) is None:

@@ -19,6 +19,7 @@ WIDEST = 1000  # beam
 STEEPEST = 10.0  # penalty of a beam
 MANY = 2**31 - 1
 COLDEST = 1e-6  # temperature, below which the likeliest token is taken
+NUCLEUS = 1024  # likeliest tokens that are sorted, where they hold the mass that is asked for
 DRAWN = 64  # numbers that are drawn at once
 Forbidden = Callable[[Tensor], Tensor]  # of tokens [R, T]: which may not follow them, [R or 1, V]
 
@@ -178,13 +179,25 @@ def sample(
     """
     count, close = len(limits), close and end is not None
     tokens = torch.full((count,), begin) if isinstance(begin, int) else torch.tensor([row[-1] for row in begin])
-    history = torch.zeros(count, 0, dtype=torch.long)
+    history, active = torch.zeros(count, 0, dtype=torch.long), torch.arange(count)
     room = torch.tensor(list(limits))
     alive = torch.full((count,), close) | (room > 0)
     lengths, total = torch.zeros(count, dtype=torch.long), torch.zeros(count)
     forced, chances = _padded(prefixes, count), _Chances(seed, names or [str(k) for k in range(count)])
+    found: dict[int, Found] = {}
     at = 0
-    while alive.any():
+    while True:
+        if 2 * int(alive.sum()) <= len(active):  # the decoder goes on with those that go on
+            for k in (~alive).nonzero()[:, 0].tolist():
+                value = float(total[k])
+                found[int(active[k])] = Found(tuple(history[k, : lengths[k]].tolist()), value, value)
+            rows = alive.nonzero()[:, 0]
+            if not len(rows):
+                return [found[k] for k in range(count)]
+            decoder.keep(rows)
+            chances.keep(rows)
+            parts = (active, tokens, history, room, lengths, total, forced, alive)
+            active, tokens, history, room, lengths, total, forced, alive = (part[rows] for part in parts)
         logp, _ = decoder.step(tokens)
         logp = logp.float()
         adjusted = _penalised(_constrain(logp, history, how.no_repeat, forbidden), history, how.repetition_penalty)
@@ -199,8 +212,6 @@ def sample(
         lengths += (alive & ~ended).long()
         alive = alive & ~ended & ((lengths < room) | close)
         at += 1
-    rows = zip(history.tolist(), lengths.tolist(), total.tolist(), strict=True)
-    return [Found(tuple(row[:length]), value, value) for row, length, value in rows]
 
 
 class _Chances:
@@ -209,6 +220,10 @@ class _Chances:
     def __init__(self, seed: int, names: Sequence[str]) -> None:
         self.rows = [np.random.default_rng([seed, zlib.crc32(name.encode())]) for name in names]
         self.at, self.drawn = 0, np.empty((len(names), 0))
+
+    def keep(self, rows: Tensor) -> None:
+        self.rows = [self.rows[k] for k in rows.tolist()]
+        self.drawn = self.drawn[rows.numpy()]
 
     def next(self) -> Tensor:
         if self.at == self.drawn.shape[1]:
@@ -225,9 +240,12 @@ def _drawn(logp: Tensor, how: Sampling, chances: _Chances) -> Tensor:
         least = logits.topk(min(how.top_k, logits.shape[1])).values[:, -1:]
         logits = logits.masked_fill(logits < least, NEVER)
     if how.top_p < 1:
-        ordered, index = logits.softmax(1).sort(1, descending=True)
-        beyond = ordered.cumsum(1) - ordered >= how.top_p
-        logits = logits.masked_fill(torch.zeros_like(beyond).scatter(1, index, beyond), NEVER)
+        mass = logits.softmax(1)
+        ordered, index = mass.topk(min(NUCLEUS, mass.shape[1]))
+        if bool((ordered.sum(1) < how.top_p).any()):
+            ordered, index = mass.sort(1, descending=True)
+        inside = ordered.cumsum(1) - ordered < how.top_p
+        logits = logits.masked_fill(~torch.zeros_like(mass, dtype=torch.bool).scatter(1, index, inside), NEVER)
     reached = logits.softmax(1).cumsum(1)
     return torch.searchsorted(reached, (chances.next() * reached[:, -1])[:, None])[:, 0]
 
