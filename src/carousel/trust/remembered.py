@@ -21,18 +21,18 @@ SIZE = 6  # bytes of a mark
 
 def marks(given: Any) -> str:
     """Marks of at most 256 of the sequences or texts, one after another; none of clips."""
-    contents = _contents(given)
-    which = np.linspace(0, len(contents) - 1, min(KEPT, len(contents))).astype(int)
-    return b64encode(b"".join(_mark(contents[k]) for k in which)).decode()
+    count = _count(given)
+    which = np.linspace(0, count - 1, min(KEPT, count)).astype(int)
+    return b64encode(b"".join(_mark(given, k) for k in which)).decode()
 
 
 def with_remembered(found: Audit, marked: str, given: Any) -> Audit:
     """The audit of an evaluation without the training data, with a finding where sequences have the marks `marked`."""
-    contents, whole = _contents(given), b64decode(marked)
+    count, whole = _count(given), b64decode(marked)
     known = {whole[k : k + SIZE] for k in range(0, len(whole), SIZE)}
-    if not known or not contents:
+    if not known or not count:
         return found
-    same = known & {_mark(content) for content in contents}
+    same = known & {_mark(given, k) for k in range(count)}
     reasons = dict(found.unchecked)
     reasons["duplicates"] = f"of the training data only {len(known):,} sequences are known, by their marks"
     if not same:
@@ -45,16 +45,13 @@ def with_remembered(found: Audit, marked: str, given: Any) -> Audit:
     return Audit((*found.findings, Finding("duplicates", "", sentence)), (*found.checked, "duplicates"), reasons)
 
 
-def _contents(given: Any) -> list[bytes]:
+def _count(given: Any) -> int:
+    return len(given.ids) if isinstance(given, Corpus | Sequences) else 0
+
+
+def _mark(given: Corpus | Sequences, k: int) -> bytes:
     if isinstance(given, Corpus):
-        return [" ".join(given.words(k)).encode() for k in range(len(given.ids))]
-    if not isinstance(given, Sequences):
-        return []
-    return [
-        given.features[a:b].tobytes() + static.tobytes()
-        for a, b, static in zip(given.offsets, given.offsets[1:], given.static, strict=False)
-    ]
-
-
-def _mark(content: bytes) -> bytes:
+        content = " ".join(given.words(k)).encode()
+    else:
+        content = given.features[given.offsets[k] : given.offsets[k + 1]].tobytes() + given.static[k].tobytes()
     return blake2b(content, digest_size=SIZE).digest()
