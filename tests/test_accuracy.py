@@ -99,7 +99,7 @@ def test_the_runner_of_pixels(permuted: bool, monkeypatch: pytest.MonkeyPatch) -
         return x.astype(np.float32), y
 
     quick = {"hidden_size": 4, "steps": 60, "least_steps": 60, "learning_rate": 0.02, "refit": False, "holdout": 0.2}
-    monkeypatch.setattr(accuracy_arrays, "PIXELS", quick)
+    monkeypatch.setattr(accuracy_arrays, "PERMUTED" if permuted else "PIXELS", quick)
     monkeypatch.setattr(sets, "mnist", digits)
     found = (accuracy_arrays.mnist_permuted if permuted else accuracy_arrays.mnist)((0,))
     assert found.rows["LSTM"]["accuracy"] == 100
