@@ -98,18 +98,21 @@ def _form(path: Path, suffix: str) -> dict[str, Any]:
     """Arguments of `polars.read_csv`. Lines of a .tsv are its rows where all have as many fields as the first."""
     if suffix != ".tsv":
         return {"separator": ",", "quote_char": '"'}
-    plain: dict[str, Any] = {"separator": "\t", "quote_char": None}
-    lines = path.read_bytes().replace(b"\r\n", b"\n").rstrip(b"\n").split(b"\n")
+    quoted: dict[str, Any] = {"separator": "\t", "quote_char": '"'}
+    raw = path.read_bytes()
+    if b'"' not in raw:
+        return quoted
+    lines = raw.replace(b"\r\n", b"\n").rstrip(b"\n").split(b"\n")
     tabs = lines[0].count(b"\t")
-    fields = [field for line in lines if b'"' in line for field in line.split(b"\t") if b'"' in field]
     broken = next((n for n, line in enumerate(lines, 1) if line and line.count(b"\t") != tabs), None)
-    if broken is None or not fields:
-        return plain if not all(map(_QUOTED.fullmatch, fields)) else plain | {"quote_char": '"'}
+    if broken is None:
+        fields = (field for line in lines if b'"' in line for field in line.split(b"\t") if b'"' in field)
+        return quoted if all(map(_QUOTED.fullmatch, fields)) else quoted | {"quote_char": None}
     with _opened(path) as file:
         rows = csv.reader(file, delimiter="\t", strict=True)
         try:
             if all(len(row) == tabs + 1 for row in rows if row):
-                return plain | {"quote_char": '"'}
+                return quoted
         except csv.Error:
             pass
     found = lines[broken - 1].count(b"\t") + 1
