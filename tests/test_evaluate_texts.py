@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
 import math
 import re
 from collections import Counter
@@ -190,9 +191,9 @@ def test_models_of_text_are_evaluated_on_the_command_line(translator, tmp_path, 
         assert sentence in capsys.readouterr().err
 
 
-def compressed(place, text: str) -> None:
+def compressed(place, text: str, how=gzip) -> None:
     place.parent.mkdir(exist_ok=True)
-    with gzip.open(place, "wt", encoding="utf-8") as file:
+    with how.open(place, "wt", encoding="utf-8") as file:
         file.write(text)
 
 
@@ -206,13 +207,18 @@ def test_the_benchmark_of_texts_runs_and_says_what_is_reached(tmp_path, monkeypa
     for k, part in enumerate(("train", "validation", "test")):
         lines = [f"how are you {n}? __eou__ fine, {n + k} . __eou__ good __eou__" for n in range(12)]
         compressed(tmp_path / "dailydialog" / f"dialogues_{part}.txt.gz", "\n".join(lines) + "\n")
-    arguments = ["bench", "text", "multi30k", "shakespeare_3min", "dialogue", "--quick", "--seeds=2"]
+    asked = [f"any\tSeen film {n}?\tYes. I don’t like film {n}\tWhy?" for n in range(80)]
+    compressed(tmp_path / "self_dialogue" / "dialogues.tsv.xz", "\n".join([*asked, asked[0]]) + "\n", lzma)
+    sets = ["multi30k", "shakespeare_3min", "dialogue", "daily_dialogue"]
+    arguments = ["bench", "text", *sets, "--quick", "--seeds=2"]
     assert cli.run([*arguments, f"--out={tmp_path / 'out'}"]) == 0
     assert "what it must: **not reached**" in capsys.readouterr().out
-    runs = json.loads((tmp_path / "out" / "text-dialogue.json").read_text())["runs"]
-    assert [run["test_pairs"] for run in runs] == [24 - 10, 24 - 10]  # what training has too is left out
+    for name, pairs in (("dialogue", 2 * 4), ("daily_dialogue", 24 - 10)):  # what training has too is left out
+        runs = json.loads((tmp_path / "out" / f"text-{name}.json").read_text())["runs"]
+        assert [run["test_pairs"] for run in runs] == [pairs, pairs]
     table = (tmp_path / "out" / "text.md").read_text()
-    assert table.index("### multi30k") < table.index("### shakespeare_3min") < table.index("### dialogue")
+    places = [table.index(f"### {name}\n") for name in sets]
+    assert places == sorted(places)
     assert re.search(r"\| BLEU \| [\d.]+ \| [\d.]+ \| >= 34 \| >= 38.5 \|", table)
     with pytest.raises(CarouselError, match="there is no set 'multi'; choose from multi30k, shakespeare_3min"):
         bench.measure(["multi"])
