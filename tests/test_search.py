@@ -7,6 +7,7 @@ from itertools import product
 import pytest
 import torch
 
+from carousel.heads import search
 from carousel.heads.search import Beam, Found, Sampling, beam_search, sample
 
 V, END, BEGIN = 6, 1, 0
@@ -146,6 +147,15 @@ def test_what_is_drawn_depends_on_the_name_alone(temperature: float):
         assert alone.tokens == together[k].tokens
         assert alone.logprob == pytest.approx(logprob(source, alone.tokens), abs=1e-3)
     assert together[0] == together[3]
+
+
+def test_how_many_tokens_are_looked_at_first_does_not_show(monkeypatch):
+    sources, limits = [3, 1, 2, 0, 2], [9, 5, 7, 8, 7]
+    how, names = Sampling(1.5, top_p=0.8), list("abcde")
+    drawn = sample(Table(sources), limits, how, begin=BEGIN, end=END, names=names)
+    for nucleus in (1, 2, 3):
+        monkeypatch.setattr(search, "NUCLEUS", nucleus)
+        assert sample(Table(sources), limits, how, begin=BEGIN, end=END, names=names) == drawn
 
 
 def test_a_sequence_that_is_cut_is_ended_only_where_that_is_asked_for():

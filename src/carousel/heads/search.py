@@ -235,19 +235,28 @@ class _Chances:
 def _drawn(logp: Tensor, how: Sampling, chances: _Chances) -> Tensor:
     if how.temperature < COLDEST:
         return logp.argmax(1)
-    logits = (logp - logp.max(1, keepdim=True).values) / how.temperature
+    logits, chance = (logp - logp.amax(1, keepdim=True)) / how.temperature, chances.next()
     if how.top_k:
-        least = logits.topk(min(how.top_k, logits.shape[1])).values[:, -1:]
-        logits = logits.masked_fill(logits < least, NEVER)
-    if how.top_p < 1:
-        mass = logits.softmax(1)
-        ordered, index = mass.topk(min(NUCLEUS, mass.shape[1]))
-        if bool((ordered.sum(1) < how.top_p).any()):
-            ordered, index = mass.sort(1, descending=True)
-        inside = ordered.cumsum(1) - ordered < how.top_p
-        logits = logits.masked_fill(~torch.zeros_like(mass, dtype=torch.bool).scatter(1, index, inside), NEVER)
-    reached = logits.softmax(1).cumsum(1)
-    return torch.searchsorted(reached, (chances.next() * reached[:, -1])[:, None])[:, 0]
+        ordered, index = logits.topk(min(how.top_k, logits.shape[1]))
+        return index.gather(1, _picked(ordered.softmax(1), how.top_p, chance))[:, 0]
+    mass = logits.softmax(1)
+    if how.top_p == 1:
+        return _picked(mass, how.top_p, chance)[:, 0]
+    ordered, index = mass.topk(min(NUCLEUS, mass.shape[1]))
+    found = index.gather(1, _picked(ordered, how.top_p, chance))[:, 0]
+    flat = (ordered.sum(1) < how.top_p).nonzero()[:, 0]
+    if len(flat):
+        ordered, index = mass[flat].sort(1, descending=True)
+        found[flat] = index.gather(1, _picked(ordered, how.top_p, chance[flat]))[:, 0]
+    return found
+
+
+def _picked(mass: Tensor, top_p: float, chance: Tensor) -> Tensor:
+    """Places [R, 1] in rows of masses; with `top_p` below 1 masses descend, and the first that hold it are meant."""
+    if top_p < 1:
+        mass = mass.where(mass.cumsum(1) - mass < top_p, 0)
+    reached = mass.cumsum(1)
+    return torch.searchsorted(reached, chance[:, None] * reached[:, -1:])
 
 
 def _penalised(logp: Tensor, history: Tensor, penalty: float) -> Tensor:
