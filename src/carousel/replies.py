@@ -26,7 +26,7 @@ class Mutual:
     log p(reply) is the model's own, without a context. Raises ValueError for values out of range.
     """
 
-    weight: float = 0.5
+    weight: float = 0.8
     candidates: int = 16
     length_penalty: float = 0.7
     sampling: Sampling = DRAWN

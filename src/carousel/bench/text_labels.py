@@ -105,7 +105,8 @@ def imdb(seed: int, *, quick: bool = False) -> Found:
         Classifier.text_defaults, seed, quick, crop=200, learning_rate=3e-3, evaluate_every=200, steps=4000, epochs=5
     )
     words = TextConfig("bpe", 16_000, lowercase=True, word_dropout=0.1, input_dropout=0.3)
-    return _classify(Classifier(words=words, config=config), train, dev, _imdb("test", quick))
+    members = 1 if quick else 3
+    return _classify(Classifier(words=words, seeds=members, config=config), train, dev, _imdb("test", quick))
 
 
 SETS: dict[str, Run] = {"snips": snips, "sst2": sst2, "ud_ewt": ud_ewt, "imdb": imdb}
