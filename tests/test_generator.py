@@ -209,14 +209,15 @@ def test_a_text_is_learned_measured_and_continued(fitted):
     assert table.equals(fitted.predict(["the c", "x"], samples=2, length=5, seed=3))
 
 
-def test_a_training_that_was_interrupted_goes_on_as_it_would_have(tmp_path):
+@pytest.mark.parametrize("again", [False, True])
+def test_a_training_that_was_interrupted_goes_on_as_it_would_have(again, tmp_path):
     config = TrainConfig(hidden_size=8, steps=14, least_steps=14, batch_size=3, batch_rows=60, checkpoint_every=5)
 
     class StopError(Exception):
         pass
 
     def stop(event):
-        if event.step == 8:
+        if event.step == 8 and event.again == again:
             raise StopError
 
     def fit(**options) -> Generator:
@@ -227,6 +228,25 @@ def test_a_training_that_was_interrupted_goes_on_as_it_would_have(tmp_path):
     one, other = fit(), fit(checkpoint=tmp_path / "c", resume=True)
     for a, b in zip(one.model_[0].state_dict().values(), other.model_[0].state_dict().values(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_what_was_held_out_is_learned_in_a_second_training():
+    text = TEXT[:600] + "猫" * 60
+    for refit, counts in ((False, (600, 14)), (True, (660, 14))):
+        config = TrainConfig(
+            hidden_size=8,
+            steps=14,
+            least_steps=14,
+            warmup=2,
+            batch_size=3,
+            batch_rows=60,
+            holdout=60 / 660,
+            refit=refit,
+        )
+        model = Generator(tokens="char", embedding=4, config=config).fit(text)
+        assert ("猫" in model.config_.input.words.tokens) == refit
+        assert (model.provenance_["tokens"] - 2, *model.provenance_["steps"]) == counts
+        assert model.provenance_["metrics"]["validation_nats_per_token"][0] > 0
 
 
 def test_long_texts_are_one_stream_and_long_prompts_are_read():

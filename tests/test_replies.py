@@ -110,11 +110,12 @@ def test_contexts_are_left_out_now_and_then_in_training():
 
 def test_dialogues_are_held_out_whole():
     many = [[f"{k} a", f"{k} b", f"{k} c", f"{k} d"] for k in range(20)]
-    config = TrainConfig(hidden_size=4, steps=1, least_steps=1, holdout=0.3)
-    model = Translator(tokens="word", merges=0.0, embedding=4, turns=2, config=config).fit(many)
-    kept = {token for token in model.config_.input.source.tokens if token.isdecimal()}
-    assert len(kept) == 14
-    assert model.provenance_["pairs"] == 14 * 3
+    for refit, count in ((False, 14), (True, 20)):
+        config = TrainConfig(hidden_size=4, steps=1, least_steps=1, holdout=0.3, refit=refit)
+        model = Translator(tokens="word", merges=0.0, embedding=4, turns=2, config=config).fit(many)
+        kept = {token for token in model.config_.input.source.tokens if token.isdecimal()}
+        assert len(kept) == count
+        assert model.provenance_["pairs"] == count * 3
 
 
 def test_files_of_dialogues_are_read(tmp_path):

@@ -22,7 +22,7 @@ def chat(
     model: Model,
     set_: Annotated[
         Names,
-        typer.Option("--set", metavar="NAME=VALUE", help="How replies are made, as weight=0.5 or seed=1."),
+        typer.Option("--set", metavar="NAME=VALUE", help="How replies are made, as weight=0.8 or seed=1."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Answer each line with a line of JSON.")] = False,
     debug: Debug = False,

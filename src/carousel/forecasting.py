@@ -13,15 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from carousel.checkpoint import stage_of
 from carousel.config import ModelConfig
-from carousel.errors import CarouselError
 from carousel.forecast_task import CHUNK, ForecastTask
 from carousel.heads.forecast import ForecastHead, calibrate
 from carousel.inputs.origins import Split
 from carousel.inputs.table import Series
 from carousel.inputs.windows import Rows
 from carousel.model import ForecastModel, members_from, to_batch
+from carousel.stages import in_stages
 from carousel.train import Progress, Result, TrainConfig, train
 
 __all__ = ["Forecasts", "Trained", "fingerprint", "scaled_quantiles", "train_forecaster"]
@@ -82,19 +81,15 @@ def train_forecaster(
 
     What the first stage found travels in the second one's checkpoints, so that either can be resumed.
     """
-    if resume and checkpoint is None:
-        raise CarouselError("resume needs a checkpoint to go on from; name its file.")
-    found = stage_of(checkpoint) if resume and checkpoint else {}
-    if found and refit is None:
-        raise CarouselError(f"{checkpoint}: the checkpoint is of a training with refit; set it, or start anew.")
 
     def run(
-        split: Split, settings: TrainConfig, stage: dict[str, Any], resume: bool
+        everything: bool, settings: TrainConfig, stage: dict[str, Any], resume: bool
     ) -> tuple[ModelConfig, Rows, Result, str]:
-        config = config_for(split)
+        part = refit if everything and refit is not None else split
+        config = config_for(part)
         rows = Rows(series, config.input)
-        mark = fingerprint(config, rows, split)
-        task = ForecastTask(config, rows, split, settings)
+        mark = fingerprint(config, rows, part)
+        task = ForecastTask(config, rows, part, settings)
         result = train(
             task,
             settings,
@@ -107,15 +102,14 @@ def train_forecaster(
         )
         return config, rows, result, mark
 
-    stage = found
-    if not found:
-        config, rows, result, mark = run(split, settings, {}, resume)
+    def keep(made: tuple[ModelConfig, Rows, Result, str]) -> dict[str, Any]:
+        config, rows, result, mark = made
         stage = {"data": mark, "validation_pinball": result.metrics, "steps": result.steps}
-        stage["factors"] = list(_calibrated(config, result, rows, split).factors)
-    if refit is not None:
-        steps = max(settings.warmup + 1, round(float(np.mean(stage["steps"]))))
-        settings = dataclasses.replace(settings, steps=steps, least_steps=steps)
-        config, rows, result, _ = run(refit, settings, stage, bool(found))
+        return stage | {"factors": list(_calibrated(config, result, rows, split).factors)}
+
+    (config, _, result, _), stage = in_stages(
+        run, keep, settings, refit=refit is not None, checkpoint=checkpoint, resume=resume
+    )
     head = dataclasses.replace(config.head, factors=tuple(stage["factors"]))
     provenance = {
         "data": stage["data"],

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -232,6 +232,7 @@ def train_generator(
     *,
     checkpoint: Path | None = None,
     resume: bool = False,
+    stage: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Train all members; the averaged weights of the step with the least held-out loss are kept."""
@@ -246,5 +247,6 @@ def train_generator(
         checkpoint=checkpoint,
         resume=resume,
         fingerprint=mark.hexdigest(),
+        stage=stage,
         progress=progress,
     )

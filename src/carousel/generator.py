@@ -22,8 +22,9 @@ from carousel.heads.generate_net import GenerateDecoder
 from carousel.heads.search import Sampling, sample
 from carousel.inputs import columns
 from carousel.inputs.text import END, TextInput, Vocabulary, fit_vocabulary
+from carousel.stages import in_stages
 from carousel.textmetrics import Perplexity
-from carousel.train import Progress, TrainConfig
+from carousel.train import Progress, Result, TrainConfig
 
 __all__ = ["Generator", "Perplexity", "stream_of"]
 
@@ -125,9 +126,9 @@ class Generator(Estimator):
         """Learn from one text, a list of texts, or a table with a column of them.
 
         Texts are read one after another, with a mark between them. The last share (`config.holdout`, of the
-        characters of one text or of the texts) is held out for early stopping; or `valid` brings what to hold out. The
-        vocabulary is learned from the training part. Raises DataError where there is no text or too little of it,
-        CarouselError for parameters out of range.
+        characters of one text or of the texts) is held out for early stopping, after which `config.refit` (off by
+        default) trains anew on all; or `valid` brings what to hold out. The vocabulary is learned from the training
+        part. Raises DataError where there is no text or too little of it, CarouselError for parameters out of range.
         """
         self._check_seeds()
         settings = self.settings
@@ -136,43 +137,64 @@ class Generator(Estimator):
                 f"dropout of the training's choices is {settings.dropout}, which a language model does not use; give"
                 " Generator its own dropout, input_dropout or layer_dropout."
             )
-        texts = self.texts(X, source)
+        whole = texts = self.texts(X, source)
         if valid is None:
             texts, held_out = _split(texts, settings.holdout)
         else:
             held_out = self.texts(valid, "valid")
-        try:
-            words = fit_vocabulary(texts, kind=self.tokens, size=self.vocabulary, lowercase=self.lowercase)
-            head = GenerateHead(self.embedding, self.dropout, self.input_dropout, self.layer_dropout, self.word_dropout)
-            stack = StackConfig(settings.hidden_size, settings.num_layers, 0.0, settings.cell)
-            config = ModelConfig("generate", TextInput(self.text, words), stack, head, int(self.seeds))
-        except CarouselError:
-            raise
-        except ValueError as error:
-            raise CarouselError(f"{error}; correct the parameter.") from None
-        training = stream_of(words, texts)
-        result = train_generator(
-            config,
-            training,
-            stream_of(words, held_out) if held_out else np.zeros(0, np.int64),
+
+        def run(
+            everything: bool, settings: TrainConfig, stage: dict[str, Any], resume: bool
+        ) -> tuple[ModelConfig, Result, dict[str, int]]:
+            part = whole if everything else texts
+            config, words = self._config(part)
+            training = stream_of(words, part)
+            judged = held_out and not everything
+            result = train_generator(
+                config,
+                training,
+                stream_of(words, held_out) if judged else np.zeros(0, np.int64),
+                settings,
+                Regularisation(self.activation, self.slowness),
+                checkpoint=place,
+                resume=resume,
+                stage=stage,
+                progress=progress,
+            )
+            return config, result, {"texts": len(part), "tokens": len(training)}
+
+        place = None if checkpoint is None else Path(checkpoint)
+        (config, result, counts), stage = in_stages(
+            run,
+            lambda made: {"steps": made[1].steps, "metrics": made[1].metrics},
             settings,
-            Regularisation(self.activation, self.slowness),
-            checkpoint=None if checkpoint is None else Path(checkpoint),
+            refit=settings.refit and valid is None and bool(held_out),
+            checkpoint=place,
             resume=resume,
-            progress=progress,
         )
         self.provenance_ = {
             "versions": versions(),
             "train": to_json(settings),
-            "texts": len(texts),
-            "tokens": len(training),
+            **counts,
             "activation": self.activation,
             "slowness": self.slowness,
-            "steps": result.steps,
-            "metrics": {"validation_nats_per_token": result.metrics},
+            "steps": stage["steps"],
+            "metrics": {"validation_nats_per_token": stage["metrics"]},
         }
         self._keep(config, result.weights)
         return self
+
+    def _config(self, texts: list[str]) -> tuple[ModelConfig, Vocabulary]:
+        settings = self.settings
+        try:
+            words = fit_vocabulary(texts, kind=self.tokens, size=self.vocabulary, lowercase=self.lowercase)
+            head = GenerateHead(self.embedding, self.dropout, self.input_dropout, self.layer_dropout, self.word_dropout)
+            stack = StackConfig(settings.hidden_size, settings.num_layers, 0.0, settings.cell)
+            return ModelConfig("generate", TextInput(self.text, words), stack, head, int(self.seeds)), words
+        except CarouselError:
+            raise
+        except ValueError as error:
+            raise CarouselError(f"{error}; correct the parameter.") from None
 
     def perplexity(
         self, X: Any, *, cache: Cache | None = None, dynamic: Dynamic | None = None, source: str = "data"

@@ -17,14 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from carousel.augment import blur_readings, hide_observations
-from carousel.checkpoint import stage_of
 from carousel.config import ModelConfig, from_json, to_json
-from carousel.errors import CarouselError
 from carousel.framenet import move_pictures
 from carousel.inputs.fitted import FIRST, UNSEEN
 from carousel.inputs.frames import FramesInput
 from carousel.inputs.sequence import GAPPED, Channels
 from carousel.model import SequenceBatch, build, initialise, members_from, sequence_batch
+from carousel.stages import in_stages
 from carousel.train import Progress, Result, TrainConfig, train
 
 __all__ = ["Examples", "Fitted", "SequenceTask", "outputs", "sequence_chunks", "train_sequences"]
@@ -328,14 +327,9 @@ def train_sequences(
     `calibrate(config, examples, outputs)` gives the head and more metrics from outputs of the held-out part. What the
     first stage found travels in the second one's checkpoints. `task` makes of examples what is trained.
     """
-    if resume and checkpoint is None:
-        raise CarouselError("resume needs a checkpoint to go on from; name its file.")
-    found = stage_of(checkpoint) if resume and checkpoint else {}
-    if found and not refit:
-        raise CarouselError(f"{checkpoint}: the checkpoint is of a training with refit; set it, or start anew.")
 
     def run(
-        everything: bool, settings: TrainConfig, stage: dict[str, Any]
+        everything: bool, settings: TrainConfig, stage: dict[str, Any], resume: bool
     ) -> tuple[ModelConfig, Examples, Result, str]:
         config, examples = prepare(everything)
         mark = fingerprint(config, examples)
@@ -344,27 +338,26 @@ def train_sequences(
             settings,
             seeds=config.seeds,
             checkpoint=checkpoint,
-            resume=resume and bool(stage) == bool(found),
+            resume=resume,
             fingerprint=mark,
             stage=stage,
             progress=progress,
         )
         return config, examples, result, mark
 
-    stage = found
-    if not found:
-        config, examples, result, mark = run(False, settings, {})
+    def keep(made: tuple[ModelConfig, Examples, Result, str]) -> dict[str, Any]:
+        config, examples, result, mark = made
         head, metrics = config.head, dict[str, Any](validation_loss=result.metrics)
         if len(examples.held_out):
             members = members_from(config, result.weights)
-            made = outputs(members, examples.channels, examples.held_out, config.task != "classify")
-            head, more = calibrate(config, examples, made)
+            answers = outputs(members, examples.channels, examples.held_out, config.task != "classify")
+            head, more = calibrate(config, examples, answers)
             metrics |= {name: value for name, value in more.items() if np.isfinite(value)}
-        stage = {"data": mark, "metrics": metrics, "steps": result.steps, "head": to_json(head)}
-    if refit:
-        steps = max(settings.warmup + 1, round(float(np.mean(stage["steps"]))))
-        again = dataclasses.replace(settings, steps=steps, least_steps=steps)
-        config, examples, result, _ = run(True, again, stage)
+        return {"data": mark, "metrics": metrics, "steps": result.steps, "head": to_json(head)}
+
+    (config, examples, result, _), stage = in_stages(
+        run, keep, settings, refit=refit, checkpoint=checkpoint, resume=resume
+    )
     head = from_json(type(config.head), stage["head"], "stage.head")
     provenance = {
         "data": stage["data"],

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -191,6 +191,7 @@ def train_translator(
     merges: float,
     checkpoint: Path | None = None,
     resume: bool = False,
+    stage: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Train all members; the weights of the step with the least held-out loss are kept (averaged over steps)."""
@@ -206,5 +207,6 @@ def train_translator(
         checkpoint=checkpoint,
         resume=resume,
         fingerprint=mark.hexdigest(),
+        stage=stage,
         progress=progress,
     )

@@ -24,8 +24,9 @@ from carousel.inputs import columns
 from carousel.inputs.dialogues import DialogueInput, context_of, pairs_of, require_dialogues
 from carousel.inputs.text import BEGIN, END, LONGEST, PairInput, Tokens, Vocabulary, batches_by_tokens, fit_vocabulary
 from carousel.replies import Mutual
+from carousel.stages import in_stages
 from carousel.textmetrics import Perplexity, bleu
-from carousel.train import Progress, TrainConfig
+from carousel.train import Progress, Result, TrainConfig
 from carousel.translation import Pairs, framed, logprobs, train_translator
 
 __all__ = ["Translator"]
@@ -143,9 +144,10 @@ class Translator(Estimator):
         dialogues, each a list of turns, of which every one but the first is a reply to those before it.
 
         A random share of the pairs (`config.holdout`; pairs whose source occurs several times, and those of a dialogue,
-        stay together) is held out for early stopping; or `valid` brings the pairs to hold out: a table, (X, y), or
-        dialogues. Vocabularies are learned from the training part. Raises DataError for empty texts and lists of
-        unequal length, CarouselError for parameters out of range.
+        stay together) is held out for early stopping, after which `config.refit` (off by default) trains anew on all;
+        or `valid` brings the pairs to hold out: a table, (X, y), or dialogues. Vocabularies are learned from the
+        training part. Raises DataError for empty texts and lists of unequal length, CarouselError for parameters out of
+        range.
         """
         self._check()
         settings = self.settings
@@ -159,36 +161,44 @@ class Translator(Estimator):
             parts = list(self.pairs(other[0], other[1], "valid"))
         if not left:
             raise DataError(f"{source}: no pair is left to train on; give more pairs, or a smaller holdout.")
-        given = self._vocabularies(left, right)
-        try:
-            head = TranslateHead(
-                self.embedding, self.attention, self.input_feeding, self.shared, self.encoder_layers, settings.dropout
+
+        def run(
+            everything: bool, settings: TrainConfig, stage: dict[str, Any], resume: bool
+        ) -> tuple[ModelConfig, Result, int]:
+            sides = (left + parts[0], right + parts[1]) if everything else (left, right)
+            config = self._config(self._vocabularies(*sides))
+            training = Pairs.of(config.input, *sides)
+            result = train_translator(
+                config,
+                training,
+                Pairs.of(config.input, *parts) if parts[0] and not everything else None,
+                settings,
+                smoothing=self.smoothing,
+                merges=self.merges,
+                checkpoint=place,
+                resume=resume,
+                stage=stage,
+                progress=progress,
             )
-            stack = StackConfig(settings.hidden_size, settings.num_layers, settings.dropout, settings.cell)
-            config = ModelConfig("translate", given, stack, head, int(self.seeds))
-        except ValueError as error:
-            raise CarouselError(f"{error}; correct the parameter.") from None
-        training = Pairs.of(given, left, right)
-        held_out = Pairs.of(given, *parts) if parts[0] else None
-        result = train_translator(
-            config,
-            training,
-            held_out,
+            return config, result, len(training)
+
+        place = None if checkpoint is None else Path(checkpoint)
+        (config, result, count), stage = in_stages(
+            run,
+            lambda made: {"steps": made[1].steps, "metrics": made[1].metrics},
             settings,
-            smoothing=self.smoothing,
-            merges=self.merges,
-            checkpoint=None if checkpoint is None else Path(checkpoint),
+            refit=settings.refit and valid is None and bool(parts[0]),
+            checkpoint=place,
             resume=resume,
-            progress=progress,
         )
         self.provenance_ = {
             "versions": versions(),
             "train": to_json(settings),
-            "pairs": len(training),
+            "pairs": count,
             "merges": self.merges,
             "smoothing": self.smoothing,
-            "steps": result.steps,
-            "metrics": {"validation_nats_per_token": result.metrics},
+            "steps": stage["steps"],
+            "metrics": {"validation_nats_per_token": stage["metrics"]},
         }
         self._keep(config, result.weights)
         return self
@@ -331,6 +341,17 @@ class Translator(Estimator):
                 raise CarouselError(f"{name} is out of range, got {getattr(self, name)}; correct the parameter.")
         if self.merges and self.tokens != "bpe":
             raise CarouselError(f"merges are of tokens='bpe', not of {self.tokens!r}; set merges=0.")
+
+    def _config(self, given: PairInput) -> ModelConfig:
+        settings = self.settings
+        try:
+            head = TranslateHead(
+                self.embedding, self.attention, self.input_feeding, self.shared, self.encoder_layers, settings.dropout
+            )
+            stack = StackConfig(settings.hidden_size, settings.num_layers, settings.dropout, settings.cell)
+            return ModelConfig("translate", given, stack, head, int(self.seeds))
+        except ValueError as error:
+            raise CarouselError(f"{error}; correct the parameter.") from None
 
     def _vocabularies(self, source: list[str], target: list[str]) -> PairInput:
         def learn(texts: list[str]) -> Vocabulary:
