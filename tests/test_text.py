@@ -50,6 +50,15 @@ def test_dropped_merges_change_the_tokens_and_not_the_text():
         fit_vocabulary(LINES, kind="word", size=20).encode(LINES, dropout=0.1)
 
 
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_a_megabyte_without_a_blank_is_learned_from(kind):
+    text = "to be " + "ab" * 2**19 + " or not\n" * 3
+    words = fit_vocabulary([text], kind=kind, size=400)
+    (ids,) = words.encode([text], longest=None)
+    assert words.decode([ids]) == [text]
+    assert len(ids) < 2**17
+
+
 def test_words_have_unknowns_and_lower_case_is_a_choice():
     words = fit_vocabulary(["the cat", "The dog", "the end"], kind="word", size=MARKS + 3)
     assert words.tokens[MARKS:] == ("<unk>", "the", "The")

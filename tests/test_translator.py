@@ -103,6 +103,17 @@ def test_options_of_a_search_out_of_range_are_refused(fitted, ask, sentence):
         fitted.search(SOURCES[:2], **ask)
 
 
+def test_texts_too_long_for_attention_are_refused(fitted, monkeypatch):
+    monkeypatch.setattr("carousel.translation.MOST", 12)
+    long = "a b c d " * 4
+    with pytest.raises(DataError, match=r"^new, text 2: it has 29 tokens, at most 12 are read at once; split it"):
+        fitted.predict([SOURCES[0], long], source="new")
+    with pytest.raises(DataError, match=r"^data: the text that begins with 'a b c d a b c d a b ' has 29 tokens"):
+        fitted.perplexity([SOURCES[0], SOURCES[1]], [TARGETS[0], long])
+    with pytest.raises(DataError, match=r"^pairs.tsv: the text that begins with 'a b c d a b c d a b ' has 16 tokens"):
+        Translator(tokens="word", merges=0.0, config=CONFIG).fit([*SOURCES, long], [*TARGETS, "a"], source="pairs.tsv")
+
+
 def test_texts_that_are_none_are_refused(fitted):
     with pytest.raises(DataError, match=r"^text 2: expected a text, got NoneType"):
         fitted.translate(["a", None])

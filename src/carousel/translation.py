@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from carousel.config import ModelConfig
+from carousel.errors import DataError
 from carousel.heads.translate_net import TranslateNet
 from carousel.inputs.dialogues import DialogueInput
 from carousel.inputs.text import BEGIN, END, PairInput, Tokens, batches_by_tokens
@@ -23,7 +24,7 @@ from carousel.model import build, initialise
 from carousel.ragged import Ragged
 from carousel.train import Progress, Result, TrainConfig, train
 
-__all__ = ["Pairs", "TranslationTask", "framed", "logprobs", "train_translator"]
+__all__ = ["Pairs", "TranslationTask", "framed", "logprobs", "require_short", "train_translator"]
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -32,6 +33,7 @@ Ints = NDArray[np.int64]
 BLUR = (0.7, 1.4)  # of the lengths that sources are put in order by, so that batches are never the same
 BLANK = 0.1  # of contexts are left out in training
 ROWS = 1500  # tokens of targets that are measured at once
+MOST = 10_000  # tokens of a text: attention looks from every place at every other one
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,24 @@ class Pairs:
     target_ids: Tokens
 
     @classmethod
-    def of(cls, given: PairInput, source: Sequence[str], target: Sequence[str]) -> Pairs:
-        return cls(tuple(source), tuple(target), given.read(source), given.out.encode(target))
+    def of(cls, given: PairInput, source: Sequence[str], target: Sequence[str], name: str = "data") -> Pairs:
+        """Raises DataError, which calls the data `name`, for a text that is too long to be read at once."""
+        sides = given.read(source), given.out.encode(target)
+        require_short(sides[0], lambda k: f"{name}: the text that begins with {source[k][:20]!r} has")
+        require_short(sides[1], lambda k: f"{name}: the text that begins with {target[k][:20]!r} has")
+        return cls(tuple(source), tuple(target), *sides)
 
     def __len__(self) -> int:
         return len(self.source)
+
+
+def require_short(ids: Tokens, said: Callable[[int], str]) -> None:
+    """Raise DataError, which begins as `said` of its number, for the longest text with more than MOST tokens."""
+    k = int(ids.lengths.argmax()) if len(ids) else 0
+    if len(ids) and ids.lengths[k] > MOST:
+        raise DataError(
+            f"{said(k)} {ids.lengths[k]:,} tokens, at most {MOST:,} are read at once; split it into sentences."
+        )
 
 
 class Batch(NamedTuple):

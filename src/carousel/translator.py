@@ -27,7 +27,7 @@ from carousel.replies import Mutual
 from carousel.stages import in_stages
 from carousel.textmetrics import Perplexity, bleu
 from carousel.train import Progress, Result, TrainConfig
-from carousel.translation import Pairs, framed, logprobs, train_translator
+from carousel.translation import Pairs, framed, logprobs, require_short, train_translator
 
 __all__ = ["Translator"]
 
@@ -167,11 +167,11 @@ class Translator(Estimator):
         ) -> tuple[ModelConfig, Result, int]:
             sides = (left + parts[0], right + parts[1]) if everything else (left, right)
             config = self._config(self._vocabularies(*sides))
-            training = Pairs.of(config.input, *sides)
+            training = Pairs.of(config.input, *sides, name=source)
             result = train_translator(
                 config,
                 training,
-                Pairs.of(config.input, *parts) if parts[0] and not everything else None,
+                Pairs.of(config.input, parts[0], parts[1], source) if parts[0] and not everything else None,
                 settings,
                 smoothing=self.smoothing,
                 merges=self.merges,
@@ -235,7 +235,7 @@ class Translator(Estimator):
         `banned` words may not appear, `prefixes` are the beginnings of the answers, `longest` tokens of an answer in
         units of its source's, ten more (and the prefix) being always allowed. An empty text has no answer. What is
         drawn depends on the text and the seed, not on the texts beside it. Raises CarouselError for options out of
-        range, DataError for what is no text.
+        range, DataError for what is no text or too long to be read at once.
         """
         given: PairInput = self._fitted().input
         words, read = given.out, [self._as_text(text) for text in texts]
@@ -243,6 +243,7 @@ class Translator(Estimator):
         if mutual is not None and sampling is not None:
             raise CarouselError("mutual reranking draws as its own sampling says; leave the other one out.")
         ids = given.read(read)
+        require_short(ids, lambda k: f"text {k + 1}: it has")
         forbidden = Banned(words, banned) if banned else None
         found: list[list[tuple[str, float]]] = [[] for _ in texts]
         asked = np.flatnonzero(ids.lengths > 0)
@@ -304,10 +305,9 @@ class Translator(Estimator):
     def perplexity(self, X: Any, y: Sequence[str] | None = None) -> Perplexity:
         """How surprising the targets of pairs are, given their sources; ends of targets count as tokens."""
         given: PairInput = self._fitted().input
-        source, target = self.pairs(X, y, "data")
-        ids = given.out.encode(target)
-        total = -float(logprobs(self.model_, given.read(source), ids).sum())
-        return Perplexity.of(total, len(ids.values) + len(target), target)
+        found = Pairs.of(given, *self.pairs(X, y, "data"))
+        total = -float(logprobs(self.model_, found.source_ids, found.target_ids).sum())
+        return Perplexity.of(total, len(found.target_ids.values) + len(found), found.target)
 
     def score(self, X: Any, y: Sequence[str] | None = None) -> float:
         """Corpus BLEU (see `textmetrics.bleu`) of the best translations."""

@@ -8,10 +8,12 @@ become one.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -32,6 +34,7 @@ BEGIN, END, TURN = 0, 1, 2  # before a text, after it, and between the turns of 
 MARKS = 3
 UNKNOWN = "<unk>"  # of kind "word"
 LONGEST = 2**20  # characters of one text
+_UNBROKEN = re.compile(r"\S{500}")
 
 
 class Tokens(Ragged):
@@ -170,8 +173,14 @@ def _subwords(engine: Tokenizer, trainer: Any, lines: list[str]) -> Tokenizer:
     engine.normalizer = library.normalizers.Prepend(" ")
     engine.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
     engine.decoder = library.decoders.ByteLevel()
-    engine.train_from_iterator(lines, trainer)
+    engine.train_from_iterator((piece for line in lines for piece in _pieces(line)), trainer)
     return engine
+
+
+def _pieces(line: str) -> list[str]:
+    """The line, cut within what is too long for a word: learning merges takes time quadratic in a word's length."""
+    cuts = [match.end() for match in _UNBROKEN.finditer(line)]
+    return [line[a:b] for a, b in pairwise([0, *cuts, len(line)]) if a < b] if cuts else [line]
 
 
 def _bpe(lines: list[str], size: int) -> Tokenizer:
