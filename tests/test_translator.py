@@ -112,6 +112,8 @@ def test_texts_too_long_for_attention_are_refused(fitted, monkeypatch):
         fitted.perplexity([SOURCES[0], SOURCES[1]], [TARGETS[0], long])
     with pytest.raises(DataError, match=r"^pairs.tsv: the text that begins with 'a b c d a b c d a b ' has 16 tokens"):
         Translator(tokens="word", merges=0.0, config=CONFIG).fit([*SOURCES, long], [*TARGETS, "a"], source="pairs.tsv")
+    with pytest.raises(DataError, match=r"^valid: the text that begins with 'a b c d a b c d a b ' has 16 tokens"):
+        Translator(tokens="word", merges=0.0, config=CONFIG).fit(SOURCES, TARGETS, valid=([long], ["a"]))
 
 
 def test_texts_that_are_none_are_refused(fitted):

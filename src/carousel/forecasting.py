@@ -77,9 +77,7 @@ def train_forecaster(
     progress: Progress | None = None,
 ) -> Trained:
     """Two stages: train with early stopping and calibrate on what `split` holds out; then, with `refit`, anew on its
-    rows for as many steps as were best.
-
-    What the first stage found travels in the second one's checkpoints, so that either can be resumed.
+    rows for as many steps as were best (see `stages.in_stages`).
     """
 
     def run(

@@ -324,8 +324,8 @@ def train_sequences(
     all of it for as many steps as were best.
 
     `prepare(everything)` gives the config fitted on the training part, or on `everything`, and its examples.
-    `calibrate(config, examples, outputs)` gives the head and more metrics from outputs of the held-out part. What the
-    first stage found travels in the second one's checkpoints. `task` makes of examples what is trained.
+    `calibrate(config, examples, outputs)` gives the head and more metrics from outputs of the held-out part.
+    `task` makes of examples what is trained. See `stages.in_stages`.
     """
 
     def run(

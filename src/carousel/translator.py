@@ -171,7 +171,7 @@ class Translator(Estimator):
             result = train_translator(
                 config,
                 training,
-                Pairs.of(config.input, parts[0], parts[1], source) if parts[0] and not everything else None,
+                Pairs.of(config.input, parts[0], parts[1], beside) if parts[0] and not everything else None,
                 settings,
                 smoothing=self.smoothing,
                 merges=self.merges,
@@ -182,7 +182,7 @@ class Translator(Estimator):
             )
             return config, result, len(training)
 
-        place = None if checkpoint is None else Path(checkpoint)
+        place, beside = None if checkpoint is None else Path(checkpoint), source if valid is None else "valid"
         (config, result, count), stage = in_stages(
             run,
             lambda made: {"steps": made[1].steps, "metrics": made[1].metrics},

@@ -6,6 +6,7 @@ Nothing of them is shipped; each loader gives plain tables (training and test) o
 from __future__ import annotations
 
 import gzip
+import lzma
 import os
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +28,7 @@ __all__ = [
     "fraud",
     "japanese_vowels",
     "jhmdb",
+    "lines_of",
     "mnist",
     "mnist_images",
     "physionet",
@@ -42,6 +44,13 @@ def folder(name: str) -> Path:
     if not root or not (Path(root) / name).is_dir():
         raise CarouselError(f"CAROUSEL_DATA does not lead to a folder that holds {name}/; set it to one.")
     return Path(root) / name
+
+
+def lines_of(name: str, file: str) -> list[str]:
+    """Of a compressed text of the set `name`, without the end of the last one."""
+    opened: Any = lzma.open if file.endswith(".xz") else gzip.open
+    with opened(folder(name) / file, "rt", encoding="utf-8", newline="\n") as text:
+        return str(text.read()).rstrip("\n").split("\n")
 
 
 def physionet(part: str, hourly: bool = False) -> pl.DataFrame:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import lzma
 import re
 import time
 from typing import Any
 
 import numpy as np
 
-from carousel.bench.sets import folder
-from carousel.bench.text_made import QUICK, lines_of, settings
+from carousel.bench.sets import lines_of
+from carousel.bench.text_made import QUICK, settings
 
 __all__ = ["SETS", "daily_dialogue", "dialogue"]
 
@@ -20,7 +19,6 @@ Pairs = tuple[list[str], list[str]]
 
 STOPPING = 2000  # pairs of the validation part that stop the training
 CONTEXTS = 1000  # of the test part that replies are made to
-UNKNOWN = "<unk>"
 SHARE = 20  # one dialogue in so many is for validation, and as many are for the test
 WORD = re.compile(r"\w+(?:'\w+)*|[^\w\s]")
 CONVERSATION: dict[str, Any] = {
@@ -35,9 +33,8 @@ CONVERSATION: dict[str, Any] = {
 def dialogue(seed: int, *, quick: bool = False) -> Found:
     """Self-dialogue corpus (Fainberg et al. 2018), a twentieth of its dialogues for the test, without replies that
     follow the same turn in training: perplexity per word of replies, and the variety of replies to 1,000 contexts."""
-    place = folder("self_dialogue") / "dialogues.tsv.xz"
-    with lzma.open(place, "rt", encoding="utf-8", newline="\n") as file:
-        rows = [line.rstrip("\n").lower().replace("’", "'").split("\t")[1:] for line in file]
+    lines = lines_of("self_dialogue", "dialogues.tsv.xz")
+    rows = [line.lower().replace("’", "'").split("\t")[1:] for line in lines]
     found = _distinct([[" ".join(WORD.findall(turn)) for turn in turns] for turns in rows])
     found = [found[k] for k in np.random.default_rng(0).permutation(len(found))[: QUICK if quick else None]]
     part = len(found) // SHARE
@@ -63,6 +60,7 @@ def _measured(
 ) -> Found:
     from carousel.evaluate_texts import ngram_perplexity, variety
     from carousel.inputs.dialogues import pairs_of
+    from carousel.inputs.text import UNKNOWN
     from carousel.text_baselines import Retrieval, commonest
     from carousel.textmetrics import bleu
     from carousel.translator import Translator

@@ -7,17 +7,14 @@ at the test part once, and gives plain figures with CPU seconds. Baselines stand
 from __future__ import annotations
 
 import dataclasses
-import gzip
-import lzma
 import re
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from carousel.bench.sets import folder
+from carousel.bench.sets import lines_of
 from carousel.label_baselines import bag_of_words, most_frequent
 from carousel.spans import span_scores, spans_of
 
@@ -153,15 +150,8 @@ def _counted(texts: list[str], labels: list[Any], others: list[str], truth: list
     return 100 * float((made == np.array(truth)).mean())
 
 
-def _lines(path: Path) -> list[str]:
-    opened: Any = lzma.open if path.suffix == ".xz" else gzip.open
-    with opened(path, "rt", encoding="utf-8", newline="\n") as file:
-        return str(file.read()).rstrip("\n").split("\n")
-
-
 def _snips(part: str, quick: bool) -> tuple[list[list[str]], list[list[str]], list[str]]:
-    place = folder("nlu")
-    columns = [_lines(place / f"snips.{part}.{kind}.gz") for kind in ("seq.in", "seq.out", "label")]
+    columns = [lines_of("nlu", f"snips.{part}.{kind}.gz") for kind in ("seq.in", "seq.out", "label")]
     words, slots = ([line.split() for line in lines] for lines in columns[:2])
     stop = QUICK if quick else None
     return words[:stop], slots[:stop], [line.strip() for line in columns[2]][:stop]
@@ -170,7 +160,7 @@ def _snips(part: str, quick: bool) -> tuple[list[list[str]], list[list[str]], li
 def _ud(part: str, quick: bool) -> tuple[list[list[str]], list[list[str]]]:
     texts: list[list[str]] = []
     tags: list[list[str]] = []
-    for block in "\n".join(_lines(folder("ud_ewt") / f"{part}.tsv.gz")).split("\n\n"):
+    for block in "\n".join(lines_of("ud_ewt", f"{part}.tsv.gz")).split("\n\n"):
         rows = [line.split("\t") for line in block.split("\n") if line]
         if rows:
             texts.append([row[0] for row in rows])
@@ -181,12 +171,12 @@ def _ud(part: str, quick: bool) -> tuple[list[list[str]], list[list[str]]]:
 
 def _roots(part: str) -> tuple[list[str], list[int]]:
     """The sentences with a sentiment, lower-cased, 1 where it is good."""
-    return _unzip([_nodes(line)[-1] for line in _lines(folder("sent_cls") / f"sst_trees.{part}.txt.gz")])
+    return _unzip([_nodes(line)[-1] for line in lines_of("sent_cls", f"sst_trees.{part}.txt.gz")])
 
 
 def _phrases(part: str, quick: bool) -> tuple[list[str], list[int]]:
     """All different phrases of the trees with a sentiment."""
-    lines = _lines(folder("sent_cls") / f"sst_trees.{part}.txt.gz")[: QUICK if quick else None]
+    lines = lines_of("sent_cls", f"sst_trees.{part}.txt.gz")[: QUICK if quick else None]
     return _unzip(list(dict.fromkeys(node for line in lines for node in _nodes(line))))
 
 
@@ -213,6 +203,6 @@ def _nodes(tree: str) -> list[tuple[int, str]]:
 
 
 def _imdb(part: str, quick: bool) -> tuple[list[str], list[int]]:
-    rows = [line.split("\t") for line in _lines(folder("imdb") / f"{part}.tsv.xz")]
+    rows = [line.split("\t") for line in lines_of("imdb", f"{part}.tsv.xz")]
     rows = rows[:: len(rows) // QUICK] if quick else rows
     return [row[3].replace("<br />", " ") for row in rows], [int(row[0]) for row in rows]

@@ -7,14 +7,13 @@ at the test part once, and gives plain figures with CPU seconds. Times are for t
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import time
 from statistics import fmean
 from typing import Any
 
-from carousel.bench.sets import folder
+from carousel.bench.sets import lines_of
 
-__all__ = ["QUICK", "SETS", "lines_of", "multi30k", "settings", "shakespeare", "shakespeare_3min"]
+__all__ = ["QUICK", "SETS", "multi30k", "settings", "shakespeare", "shakespeare_3min"]
 
 Found = dict[str, float | int | str]
 
@@ -118,11 +117,6 @@ def _shakespeare(seed: int, quick: bool, given: dict[str, Any], chosen: dict[str
 def settings(defaults: Any, seed: int, quick: bool, **chosen: Any) -> Any:
     short = {"steps": 4, "least_steps": 4, "warmup": 1, "hidden_size": 16, "evaluate_every": 2, "batch_rows": 640}
     return dataclasses.replace(defaults, seed=seed, **({"precision": "bf16-mixed"} | chosen | (short if quick else {})))
-
-
-def lines_of(name: str, file: str) -> list[str]:
-    with gzip.open(folder(name) / file, "rt", encoding="utf-8", newline="\n") as lines:
-        return str(lines.read()).rstrip("\n").split("\n")
 
 
 SETS = {
